@@ -1,0 +1,85 @@
+//! Ask all work to finish, and know when it has.
+//!
+//! Every piece of work holds a [`Watch`]. The [`Drain`] asks once, later cuts once, and waits until
+//! the last watch is dropped. An upgraded session outlives its HTTP connection, so it holds its own.
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// The asking side.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    asked: CancellationToken,
+    cut: CancellationToken,
+    work: TaskTracker,
+}
+
+impl Drain {
+    /// A drain that nobody asked for yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A piece of work: it will be asked, and waited for until the watch is dropped.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch { asked: self.asked.clone(), cut: self.cut.clone(), work: self.work.token() }
+    }
+
+    /// Ask all work, present and future, to say goodbye.
+    pub fn ask(&self) {
+        self.asked.cancel();
+    }
+
+    /// Tell all work to stop where it stands.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// How many watches are held.
+    #[must_use]
+    pub fn work(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Wait until the last watch is dropped.
+    pub async fn ended(&self) {
+        self.work.close();
+        self.work.wait().await;
+    }
+}
+
+/// The asked side: one for each piece of work.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    asked: CancellationToken,
+    cut: CancellationToken,
+    #[expect(dead_code, reason = "held: dropping it says that the work has ended")]
+    work: TaskTrackerToken,
+}
+
+impl Watch {
+    /// Wait until we are asked to say goodbye.
+    pub async fn asked(&self) {
+        self.asked.cancelled().await;
+    }
+
+    /// Wait until we are told to stop at once.
+    pub async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Whether we have been asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked.is_cancelled()
+    }
+
+    /// The question as a token that a hand-written future can own.
+    #[must_use]
+    pub fn asked_token(&self) -> CancellationToken {
+        self.asked.clone()
+    }
+}

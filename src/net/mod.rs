@@ -1,0 +1,11 @@
+//! Streams as they are: plain, TLS or Unix, and what we know of who is at the other end.
+
+mod arrival;
+mod body;
+mod socket;
+mod stream;
+
+pub use arrival::{Arrival, TlsFacts};
+pub use body::{Body, empty, full};
+pub use socket::{SocketOptions, is_passing_accept_error};
+pub use stream::Stream;
