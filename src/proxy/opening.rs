@@ -1,29 +1,26 @@
 //! The client's side of a session while there is no broker: its CONNECT, and what it sends behind it.
 
+use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::mqtt::{Connect, ConnectError, FixedHeader};
+use crate::mqtt::{Connect, FixedHeader};
 use crate::net::Stream;
 use crate::tunnel::Ending;
-use crate::websocket::{self, FrameHeader, FrameSkim, Opcode, Segment, Side};
+use crate::websocket::{self, CloseCode, FrameError, FrameHeader, FrameSkim, Opcode, Segment, Side};
 
-/// So many bytes of a CONNECT name its protocol: from there on it is read whole before it is judged again.
-const NAMED: usize = 16;
-
-/// What one read asks for: a CONNECT with its ClientID, username and password fits.
+/// What one read asks for, in bytes: most CONNECTs fit.
 const READ: usize = 1024;
 
 /// A client that has its 101.
 #[derive(Debug)]
 pub(super) struct Opening {
     stream: Stream,
-    /// What was read: from `followed` on not looked at, before it waiting for a broker.
+    /// Bytes of the client; control frames are answered and taken out.
     raw: Vec<u8>,
+    /// So many bytes of `raw` were followed.
     followed: usize,
     frames: FrameSkim,
-    /// The ping or close frame that `raw[..followed]` ends inside of: where it begins, and its payload.
-    control: Option<(usize, Vec<u8>)>,
     /// The client's next data frame continues the message whose beginning was the CONNECT.
     begins_message: bool,
     /// Answers to pings that are not written yet.
@@ -47,47 +44,39 @@ impl Opening {
             raw: read.to_vec(),
             followed: 0,
             frames: FrameSkim::new(Side::Client),
-            control: None,
             begins_message: false,
             unsent: Vec::new(),
         }
     }
 
-    /// Read until the CONNECT is whole: in any number of frames, with pings in between.
-    /// The bytes are the packet's own, unmasked.
+    /// Read until the CONNECT is whole, in any number of frames and with pings in between. Gives what it
+    /// says, and the packet's bytes unmasked.
     pub(super) async fn read_connect(&mut self, max_size: usize) -> Result<(Connect, Vec<u8>), Ending> {
         let mut packet = Vec::new();
         loop {
-            while self.followed < self.raw.len() {
-                let before = packet.len();
-                self.follow(wanted(&packet), Some(&mut packet))?;
-                let judge = packet.len() != before && (packet.len() <= NAMED || wanted(&packet) == 0);
-                if !judge {
-                    continue;
-                }
+            while let Some(payload) = self.follow(missing(&packet))? {
+                packet.extend_from_slice(&payload);
                 if let Some(connect) = Connect::parse(&packet, max_size).map_err(Ending::ConnectRefused)? {
                     self.begin_again();
                     return Ok((connect, packet));
                 }
             }
-            // Whatever has been followed is in `packet` now.
-            self.raw.clear();
+            // The payload followed so far is in `packet`.
+            self.raw.drain(..self.followed);
             self.followed = 0;
             self.read().await?;
         }
     }
 
-    /// Take what else the client sends, at most `max_size` bytes, and answer its pings. Returns when the
+    /// Take what else the client sends, about `max_size` bytes, and answer its pings. Returns when the
     /// client is gone or broke WebSocket. Dropping the future loses nothing.
     pub(super) async fn hold(&mut self, max_size: usize) -> Ending {
         loop {
-            while self.followed < self.raw.len() {
-                if let Err(ending) = self.follow(usize::MAX, None) {
-                    return ending;
-                }
+            if let Err(ending) = self.follow_all() {
+                return ending;
             }
             if self.raw.len() >= max_size && self.unsent.is_empty() {
-                // The client's own TCP waits from here on.
+                // From here on the client's own TCP waits.
                 return std::future::pending().await;
             }
             if let Err(ending) = self.read().await {
@@ -102,12 +91,12 @@ impl Opening {
         Ok(Opened { stream: self.stream, waiting: self.raw, begins_message: self.begins_message })
     }
 
-    /// There will be no broker: say so, close, and wait until the client has read it, at most until `deadline`.
+    /// There will be no broker: say so, close, and wait until the client has left, at most until `deadline`.
     pub(super) async fn refuse(mut self, reply: Option<&[u8]>, ending: &Ending, deadline: Instant) {
         if let Some(reply) = reply {
             self.unsent.extend(websocket::frame(Opcode::Binary, reply, None));
         }
-        self.unsent.extend_from_slice(&websocket::close_frame(ending.close_code(), &ending.close_reason()));
+        self.unsent.extend(websocket::close_frame(ending.close_code(), &ending.close_reason()));
         let goodbye = async {
             self.send().await.ok()?;
             self.stream.shutdown().await.ok()?;
@@ -120,43 +109,130 @@ impl Opening {
         let _ = timeout_at(deadline, goodbye).await;
     }
 
-    /// Follow the next segment of `raw`; of a data frame's payload at most `limit` bytes, into `packet`.
-    fn follow(&mut self, limit: usize, packet: Option<&mut Vec<u8>>) -> Result<(), Ending> {
-        let start = self.followed;
-        if self.begins_message && self.frames.at_boundary() {
-            self.begin_message(start);
+    /// Write the answers, then read more. Each await may be dropped.
+    async fn read(&mut self) -> Result<(), Ending> {
+        self.send().await?;
+        self.raw.reserve(READ);
+        match self.stream.read_buf(&mut (&mut self.raw).limit(READ)).await {
+            Ok(0) | Err(_) => Err(Ending::ClientVanished),
+            Ok(_) => Ok(()),
         }
-        let in_data = self.frames.remaining() > 0 && self.control.is_none();
-        let end = if in_data { self.raw.len().min(start.saturating_add(limit)) } else { self.raw.len() };
-        let (used, segment) = self.frames.next(&self.raw[start..end]).map_err(Ending::ClientFrame)?;
-        self.followed += used;
-        match segment {
-            Segment::HeaderPart => {}
-            Segment::Header(header) if header.opcode.is_control() => {
-                self.control = Some((self.followed, Vec::new()));
-                if header.length == 0 {
-                    self.answer_control(header.opcode)?;
-                }
-            }
-            Segment::Header(_) => {}
-            Segment::Data { mask } => {
-                if let Some(packet) = packet {
-                    let from = packet.len();
-                    packet.extend_from_slice(&self.raw[start..start + used]);
-                    mask.apply(&mut packet[from..]);
-                }
-            }
-            Segment::Control { opcode, mask, last, .. } => {
-                if let Some((_, payload)) = &mut self.control {
-                    let from = payload.len();
-                    payload.extend_from_slice(&self.raw[start..start + used]);
-                    mask.apply(&mut payload[from..]);
-                }
-                if last {
-                    self.answer_control(opcode)?;
-                }
-            }
+    }
+
+    async fn send(&mut self) -> Result<(), Ending> {
+        while !self.unsent.is_empty() {
+            let written = self.stream.write(&self.unsent).await.map_err(|_| Ending::ClientVanished)?;
+            self.unsent.drain(..written);
         }
+        self.stream.flush().await.map_err(|_| Ending::ClientVanished)
+    }
+
+    fn follow_all(&mut self) -> Result<(), Ending> {
+        while self.follow(usize::MAX)?.is_some() {}
         Ok(())
     }
+
+    /// Follow one more header, control frame or piece of payload of at most `limit` bytes. Gives the
+    /// piece, unmasked (empty for what is no payload), or `None` when more bytes must come first.
+    fn follow(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Ending> {
+        if self.followed == self.raw.len() {
+            return Ok(None);
+        }
+        if !self.frames.at_boundary() {
+            let end = self.raw.len().min(self.followed.saturating_add(limit));
+            return self.follow_payload(end).map(Some);
+        }
+        self.begin_message();
+        let rest = &self.raw[self.followed..];
+        let decoded = FrameHeader::decode(rest).map_err(Ending::ClientFrame)?;
+        match decoded {
+            Some((header, length)) if header.opcode.is_control() => self.follow_control(header, length),
+            Some((_, length)) => {
+                // The skim knows which frame may follow which.
+                self.frames.next(&rest[..length]).map_err(Ending::ClientFrame)?;
+                self.followed += length;
+                Ok(Some(Vec::new()))
+            }
+            None => {
+                // Bad beginnings are refused before they are whole.
+                self.frames.clone().next(rest).map_err(Ending::ClientFrame)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn follow_payload(&mut self, end: usize) -> Result<Vec<u8>, Ending> {
+        let (used, segment) = self.frames.next(&self.raw[self.followed..end]).map_err(Ending::ClientFrame)?;
+        let mut payload = self.raw[self.followed..self.followed + used].to_vec();
+        if let Segment::Data { mask } = segment {
+            mask.apply(&mut payload);
+        }
+        self.followed += used;
+        Ok(payload)
+    }
+
+    /// Answer a control frame once it is whole, and take it out: the broker never sees it.
+    fn follow_control(&mut self, header: FrameHeader, length: usize) -> Result<Option<Vec<u8>>, Ending> {
+        let mask = header.mask.ok_or(Ending::ClientFrame(FrameError::Unmasked))?;
+        // A control payload is 125 bytes at most.
+        let whole = self.followed..self.followed + length + header.length as usize;
+        if self.raw.len() < whole.end {
+            return Ok(None);
+        }
+        let mut payload: Vec<u8> = self.raw.drain(whole).skip(length).collect();
+        mask.apply(&mut payload);
+        match header.opcode {
+            Opcode::Ping => self.unsent.extend(websocket::pong_frame(&payload)),
+            Opcode::Close => return Err(Ending::ClientClosed),
+            _ => {}
+        }
+        Ok(Some(Vec::new()))
+    }
+
+    /// See [`Opening::begins_message`]: the broker gets the CONNECT as a message of its own, so what
+    /// continues it must begin one.
+    fn begin_message(&mut self) {
+        if self.begins_message {
+            let first = &mut self.raw[self.followed];
+            if *first & 0x0f == 0 {
+                *first |= 0x02;
+            }
+            self.begins_message = *first & 0x08 != 0;
+        }
+    }
+
+    /// The CONNECT is taken out: make what is left a stream that begins with a frame. The rest of a frame
+    /// whose beginning was the CONNECT gets a header of its own, with the mask turned to where we are.
+    fn begin_again(&mut self) {
+        let mut rest = Vec::with_capacity(self.raw.len() - self.followed + READ);
+        match self.frames.current() {
+            Some(frame) => {
+                let mask = frame.mask.map(|_| self.frames.mask());
+                let length = self.frames.remaining();
+                rest.extend_from_slice(&FrameHeader { fin: frame.fin, opcode: Opcode::Binary, mask, length }.encode());
+            }
+            None => self.begins_message = self.frames.in_message(),
+        }
+        rest.extend_from_slice(&self.raw[self.followed..]);
+        self.raw = rest;
+        self.followed = 0;
+        self.frames = FrameSkim::new(Side::Client);
+    }
+}
+
+/// How many bytes a packet lacks, as far as its beginning tells.
+fn missing(packet: &[u8]) -> usize {
+    match FixedHeader::decode(packet) {
+        Ok(Some((header, _))) => (header.size() as usize).saturating_sub(packet.len()),
+        // Byte by byte until the length is known: at most five.
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::duplex;
+
+    use super::*;
 }
