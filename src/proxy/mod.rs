@@ -1,1 +1,5 @@
-//! To be written.
+//! What happens between a request and its answer.
+
+pub mod forwarded;
+pub mod handshake;
+pub mod rejection;
