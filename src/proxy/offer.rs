@@ -13,7 +13,7 @@ use crate::tunnel::Framing;
 use crate::websocket::{self, FrameError, FrameSkim, Mask, Opcode, Segment, Side};
 
 /// A first packet is a CONNACK or an AUTH: what is longer than this is neither.
-const MAX_FIRST: usize = 64 * 1024;
+const MAX_FIRST: u32 = 64 * 1024;
 
 /// What one read asks for, in bytes.
 const READ: usize = 512;
@@ -60,6 +60,21 @@ pub(super) enum OfferError {
     /// It asks that the client goes elsewhere.
     #[error("it answered CONNACK {0:#04x}: unavailable, busy, or use another server")]
     Elsewhere(u8),
+}
+
+impl OfferError {
+    /// The metric label.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed_before_connack",
+            Self::Timeout(_) => "connack_timeout",
+            Self::Io(_) => "broke_before_connack",
+            Self::Frame(_) => "broker_frame",
+            Self::Packet(_) => "broker_packet",
+            Self::Unexpected(_) => "no_connack",
+            Self::Elsewhere(_) => "elsewhere",
+        }
+    }
 }
 
 /// Send `connect`, a whole packet, and wait for the broker's first packet. `read` came behind its 101.
@@ -109,7 +124,7 @@ struct Incoming {
 
 impl Incoming {
     fn follow(&mut self, framing: Framing) -> Result<(), OfferError> {
-        while self.followed < self.read.len() && self.payload.len() < MAX_FIRST {
+        while self.followed < self.read.len() && self.payload.len() < MAX_FIRST as usize {
             let rest = &self.read[self.followed..];
             let used = match framing {
                 Framing::Raw => {
@@ -135,7 +150,7 @@ impl Incoming {
 
 fn first_packet(level: Level, payload: &[u8]) -> Result<Option<First>, OfferError> {
     let Some((header, _)) = FixedHeader::decode(payload)? else { return Ok(None) };
-    let size = header.size() as usize;
+    let size = header.size();
     if size > MAX_FIRST {
         return Err(PacketError::TooLarge { size, limit: MAX_FIRST }.into());
     }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::mqtt::{Connect, FixedHeader};
 use crate::net::Stream;
 use crate::tunnel::Ending;
-use crate::websocket::{self, CloseCode, FrameError, FrameHeader, FrameSkim, Opcode, Segment, Side};
+use crate::websocket::{self, FrameError, FrameHeader, FrameSkim, Opcode, Segment, Side};
 
 /// What one read asks for, in bytes: most CONNECTs fit.
 const READ: usize = 1024;

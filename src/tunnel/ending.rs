@@ -18,8 +18,6 @@ pub enum Ending {
     ConnectTimeout,
     /// What came was no CONNECT, or one that we must refuse.
     ConnectRefused(ConnectError),
-    /// The client pipelined more behind its CONNECT than we hold before there is a broker.
-    PendingTooLarge,
     /// The client broke WebSocket.
     ClientFrame(FrameError),
     /// The client broke MQTT.
@@ -47,29 +45,33 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Every value of [`Ending::label`].
-    pub const LABELS: [&'static str; 20] = [
-        "client_closed",
-        "client_vanished",
-        "client_idle",
-        "client_stalled",
-        "connect_timeout",
-        "connect_refused",
-        "pending_too_large",
-        "client_frame",
-        "client_packet",
-        "packet_too_large",
-        "broker_refused",
-        "broker_closed",
-        "broker_vanished",
-        "broker_stalled",
-        "broker_frame",
-        "broker_packet",
-        "no_broker",
-        "not_authorized",
-        "drained",
-        "cut",
+    /// One of each label, so that a counter exists before its first ending.
+    const EACH: [Self; 19] = [
+        Self::ClientClosed,
+        Self::ClientVanished,
+        Self::ClientIdle,
+        Self::ClientStalled,
+        Self::ConnectTimeout,
+        Self::ConnectRefused(ConnectError::ProtocolName),
+        Self::ClientFrame(FrameError::Text),
+        Self::ClientPacket(PacketError::TypeZero),
+        Self::ClientPacket(PacketError::TooLarge { size: 0, limit: 0 }),
+        Self::BrokerRefused,
+        Self::BrokerClosed,
+        Self::BrokerVanished,
+        Self::BrokerStalled,
+        Self::BrokerFrame(FrameError::Text),
+        Self::BrokerPacket(PacketError::TypeZero),
+        Self::NoBroker,
+        Self::NotAuthorized,
+        Self::Drained,
+        Self::Cut,
     ];
+
+    /// Every label, and whose doing it is.
+    pub fn all_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Self::EACH.into_iter().map(|ending| (ending.label(), ending.by().label()))
+    }
 
     /// The metric label and the access log's word.
     #[must_use]
@@ -81,7 +83,6 @@ impl Ending {
             Self::ClientStalled => "client_stalled",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectRefused(_) => "connect_refused",
-            Self::PendingTooLarge => "pending_too_large",
             Self::ClientFrame(_) => "client_frame",
             Self::ClientPacket(PacketError::TooLarge { .. }) => "packet_too_large",
             Self::ClientPacket(_) => "client_packet",
@@ -108,7 +109,6 @@ impl Ending {
             | Self::ClientStalled
             | Self::ConnectTimeout
             | Self::ConnectRefused(_)
-            | Self::PendingTooLarge
             | Self::ClientFrame(_)
             | Self::ClientPacket(_) => By::Client,
             Self::BrokerRefused
@@ -125,7 +125,7 @@ impl Ending {
 
     /// What the WebSocket close frame says to the client (RFC 6455, 7.4.1), where it can still read one.
     #[must_use]
-    pub fn close_code(&self) -> CloseCode {
+    pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::ClientClosed | Self::BrokerRefused => CloseCode::Normal,
             Self::ClientVanished
@@ -134,13 +134,10 @@ impl Ending {
             | Self::BrokerClosed
             | Self::Drained
             | Self::Cut => CloseCode::GoingAway,
-            Self::ConnectTimeout | Self::ConnectRefused(_) | Self::ClientPacket(_) => match self {
-                Self::ClientPacket(PacketError::TooLarge { .. })
-                | Self::ConnectRefused(ConnectError::TooLarge { .. }) => CloseCode::TooBig,
-                Self::ConnectTimeout => CloseCode::Policy,
-                _ => CloseCode::Protocol,
-            },
-            Self::PendingTooLarge | Self::NotAuthorized => CloseCode::Policy,
+            Self::ConnectRefused(ConnectError::TooLarge { .. })
+            | Self::ClientPacket(PacketError::TooLarge { .. }) => CloseCode::TooBig,
+            Self::ConnectRefused(_) | Self::ClientPacket(_) => CloseCode::Protocol,
+            Self::ConnectTimeout | Self::NotAuthorized => CloseCode::Policy,
             Self::ClientFrame(error) => error.close_code(),
             Self::BrokerVanished | Self::BrokerStalled | Self::BrokerFrame(_) | Self::BrokerPacket(_) => {
                 CloseCode::Internal
@@ -157,7 +154,6 @@ impl Ending {
             Self::ClientStalled => "the client did not read what it was sent".into(),
             Self::ConnectTimeout => "no MQTT CONNECT came in time".into(),
             Self::ConnectRefused(error) => error.to_string(),
-            Self::PendingTooLarge => "too much was sent before the CONNACK".into(),
             Self::ClientFrame(error) => error.to_string(),
             Self::ClientPacket(error) => error.to_string(),
             Self::BrokerClosed => "the broker closed the connection".into(),
@@ -172,15 +168,26 @@ impl Ending {
         }
     }
 
+    /// What exactly was wrong, for whoever reads the log; empty where the label says it all.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::ConnectRefused(error) => error.to_string(),
+            Self::ClientFrame(error) | Self::BrokerFrame(error) => error.to_string(),
+            Self::ClientPacket(error) | Self::BrokerPacket(error) => error.to_string(),
+            _ => String::new(),
+        }
+    }
+
     /// What an MQTT 5 client is told by DISCONNECT before the close frame (MQTT 5, 3.14.2.1).
     #[must_use]
     pub const fn disconnect_reason(&self) -> Option<DisconnectReason> {
         match self {
-            Self::ClientIdle => Some(DisconnectReason::KeepAliveTimeout),
+            Self::ClientIdle => Some(DisconnectReason::KeepaliveTimeout),
             Self::ClientPacket(PacketError::TooLarge { .. }) => Some(DisconnectReason::PacketTooLarge),
-            Self::ClientPacket(_) => Some(DisconnectReason::MalformedPacket),
-            Self::ClientFrame(_) => Some(DisconnectReason::ProtocolError),
-            Self::Drained | Self::Cut => Some(DisconnectReason::ServerShuttingDown),
+            Self::ClientPacket(_) => Some(DisconnectReason::Malformed),
+            Self::ClientFrame(_) => Some(DisconnectReason::Protocol),
+            Self::Drained | Self::Cut => Some(DisconnectReason::ShuttingDown),
             _ => None,
         }
     }
