@@ -326,3 +326,6 @@ impl ConnectError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,3 +194,60 @@ impl PacketError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_stands_at_its_index() {
+        for (index, packet_type) in PacketType::ALL.into_iter().enumerate() {
+            assert_eq!(packet_type.index(), index);
+            assert_eq!(PacketType::from_byte((index as u8 + 1) << 4), Some(packet_type));
+        }
+        assert_eq!(PacketType::from_byte(0x0F), None);
+    }
+
+    #[test]
+    fn flags_are_what_the_type_wants() {
+        for first in 0..=u8::MAX {
+            // MQTT 2.1.3, table 2-2.
+            let allowed = match first {
+                0x30..=0x35 | 0x38..=0x3D => true,
+                0x62 | 0x82 | 0xA2 => true,
+                0x00..=0x0F | 0x30..=0x3F | 0x60..=0x6F | 0x80..=0x8F | 0xA0..=0xAF => false,
+                _ => first & 0x0F == 0,
+            };
+            let decoded = FixedHeader::decode(&[first, 0]);
+            assert_eq!(decoded.is_ok(), allowed, "{first:#04x}: {decoded:?}");
+            assert_eq!(FixedHeader::decode(&[first]).is_ok(), allowed, "{first:#04x} alone");
+        }
+    }
+
+    #[test]
+    fn lengths_of_one_to_four_bytes() {
+        // MQTT 1.5.5, table 1-1, and lengths that take more bytes than they need.
+        let table: &[(&[u8], u32)] = &[
+            (&[0x00], 0),
+            (&[0x7F], 127),
+            (&[0x80, 0x01], 128),
+            (&[0xFF, 0x7F], 16_383),
+            (&[0x80, 0x80, 0x01], 16_384),
+            (&[0xFF, 0xFF, 0x7F], 2_097_151),
+            (&[0x80, 0x80, 0x80, 0x01], 2_097_152),
+            (&[0xFF, 0xFF, 0xFF, 0x7F], MAX_REMAINING),
+            (&[0x82, 0x80, 0x00], 2),
+        ];
+        for (length, remaining) in table {
+            let bytes = [&[0x30], *length, &[0xFF]].concat();
+            let (header, size) = FixedHeader::decode(&bytes).unwrap().unwrap();
+            assert_eq!((header.remaining, size), (*remaining, 1 + length.len()));
+            assert_eq!(header.size(), remaining + size as u32);
+            for end in 0..size {
+                assert_eq!(FixedHeader::decode(&bytes[..end]), Ok(None));
+            }
+        }
+        let endless = [0x30, 0x80, 0x80, 0x80, 0x80];
+        assert_eq!(FixedHeader::decode(&endless), Err(PacketError::LengthTooLong));
+    }
+}

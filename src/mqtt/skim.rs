@@ -81,3 +81,138 @@ impl PacketSkim {
         self.remaining == 0 && self.partial_length == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use mqttbytes::{QoS, v4, v5};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    /// Feeds `bytes`, masked with `key` and cut at `cuts`.
+    fn follow(
+        skim: &mut PacketSkim,
+        bytes: &[u8],
+        key: [u8; 4],
+        cuts: &[usize],
+    ) -> (Vec<PacketStart>, Option<PacketError>) {
+        let masked: Vec<u8> = bytes.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
+        let mut cuts = cuts.to_vec();
+        cuts.push(bytes.len());
+        cuts.sort_unstable();
+        let (mut starts, mut at) = (Vec::new(), 0);
+        for end in cuts {
+            while at < end {
+                let mask = std::array::from_fn(|i| key[(at + i) % 4]);
+                match skim.next(&masked[at..end], mask) {
+                    Ok((taken, start)) => {
+                        assert!(taken > 0 && at + taken <= end);
+                        at += taken;
+                        starts.extend(start);
+                    }
+                    Err(error) => return (starts, Some(error)),
+                }
+            }
+        }
+        (starts, None)
+    }
+
+    #[test]
+    fn a_skim_is_small() {
+        assert!(size_of::<PacketSkim>() <= 24);
+    }
+
+    #[test]
+    fn a_packet_may_be_as_large_as_the_limit_and_no_larger() {
+        let mut skim = PacketSkim::new(10);
+        let (starts, error) = follow(&mut skim, &[0x30, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x30, 9], [0; 4], &[]);
+        assert_eq!(starts, [PacketStart { packet_type: PacketType::Publish, flags: 0, size: 10 }]);
+        assert_eq!(error, Some(PacketError::TooLarge { size: 11, limit: 10 }));
+        let mut skim = PacketSkim::new(usize::MAX);
+        assert_eq!(skim.next(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], [0; 4]).unwrap().0, 5);
+        assert!(!skim.at_boundary());
+    }
+
+    /// A packet of mqttbytes, of either version.
+    fn packet() -> impl Strategy<Value = Vec<u8>> {
+        let parts = (0..13_u8, any::<u16>(), prop_oneof![0..300usize, 16_300..16_500usize], any::<bool>());
+        parts.prop_map(|(kind, pkid, size, new)| {
+            let payload = vec![0x30; size];
+            let mut bytes = BytesMut::new();
+            let pkid = pkid.max(1);
+            let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(pkid % 3)];
+            match (kind, new) {
+                (0, false) => v4::Connect::new("c").write(&mut bytes),
+                (0, true) => v5::Connect::new("c").write(&mut bytes),
+                (1, _) => v4::ConnAck::new(v4::ConnectReturnCode::Success, false).write(&mut bytes),
+                (2, false) => v4::PubAck::new(pkid).write(&mut bytes),
+                (2, true) => v5::PubAck::new(pkid).write(&mut bytes),
+                (3, false) => v4::PubRec::new(pkid).write(&mut bytes),
+                (3, true) => v5::PubRec::new(pkid).write(&mut bytes),
+                (4, false) => v4::PubRel::new(pkid).write(&mut bytes),
+                (4, true) => v5::PubRel::new(pkid).write(&mut bytes),
+                (5, _) => v4::PubComp::new(pkid).write(&mut bytes),
+                (6, false) => v4::Subscribe::new("a/b", qos).write(&mut bytes),
+                (6, true) => v5::Subscribe::new("a/b", qos).write(&mut bytes),
+                (7, _) => v4::Unsubscribe::new("a/b").write(&mut bytes),
+                (8, _) => v4::PingReq.write(&mut bytes),
+                (9, _) => v4::PingResp.write(&mut bytes),
+                (10, _) => v4::Disconnect.write(&mut bytes),
+                (_, false) => v4::Publish { pkid, ..v4::Publish::new("t", qos, payload) }.write(&mut bytes),
+                (_, true) => v5::Publish { pkid, ..v5::Publish::new("t", qos, payload) }.write(&mut bytes),
+            }
+            .unwrap();
+            bytes.to_vec()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_shows_the_packets_that_were_sent(
+            packets in prop::collection::vec(packet(), 0..8),
+            key: [u8; 4],
+            cuts: Vec<Index>,
+        ) {
+            let bytes = packets.concat();
+            let expected: Vec<_> = packets
+                .iter()
+                .map(|packet| PacketStart {
+                    packet_type: PacketType::from_byte(packet[0]).unwrap(),
+                    flags: packet[0] & 0x0F,
+                    size: packet.len() as u32,
+                })
+                .collect();
+            let at_random = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            for cuts in [vec![], (0..bytes.len()).collect(), at_random] {
+                let mut skim = PacketSkim::new(1 << 20);
+                let (starts, error) = follow(&mut skim, &bytes, key, &cuts);
+                prop_assert_eq!(error, None);
+                prop_assert_eq!(&starts, &expected);
+                prop_assert!(skim.at_boundary());
+            }
+        }
+    }
+
+    #[test]
+    fn rubbish_fails_alike_however_it_is_split() {
+        for seed in 0..10_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            // Small numbers among them: short packets, so that many follow each other.
+            let bytes: Vec<u8> = (0..random.usize(..60))
+                .map(|_| match random.u8(..4) {
+                    0 => random.u8(..),
+                    1 => 0x30,
+                    2 => 0xC0,
+                    _ => random.u8(..4),
+                })
+                .collect();
+            let key = random.u32(..).to_ne_bytes();
+            let cuts: Vec<_> = (0..random.usize(..8)).map(|_| random.usize(..=bytes.len())).collect();
+            let whole = follow(&mut PacketSkim::new(100), &bytes, key, &[]);
+            let split = follow(&mut PacketSkim::new(100), &bytes, key, &cuts);
+            assert_eq!(whole, split, "seed {seed}");
+        }
+    }
+}

@@ -195,3 +195,6 @@ impl FrameSkim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
