@@ -1,13 +1,15 @@
 //! TLS of both sides: what we prove to clients, and what brokers prove to us.
 
 mod certificate;
+mod client;
 mod server;
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use certificate::CertificateError;
+pub use certificate::{CertificateError, LoadedCertificate, load, load_roots};
+pub use client::{BrokerConnector, BrokerTlsError, Speaks};
 pub use server::{ServerError, bound, server_config};
 
 /// The one provider we use. Named wherever a TLS configuration is built: dependencies bring others along.
