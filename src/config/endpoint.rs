@@ -116,7 +116,7 @@ impl EndpointTable {
             return None;
         };
         let url_span = url.span();
-        let EndpointUrl { written, tls, place } = url.into_inner().0;
+        let EndpointUrl { written, tls, place, odd_port } = url.into_inner().0;
         let is_websocket = match (&place, &table.transport) {
             (Place::Unix(_), transport) => {
                 transport.as_ref().is_some_and(|transport| *transport.get_ref() == UnixTransport::Ws)
@@ -161,6 +161,9 @@ impl EndpointTable {
                 }
                 Place::Unix(_) => {}
             }
+        }
+        if let Some(odd_port) = odd_port {
+            review.warning(url_span.clone(), odd_port);
         }
         if let Place::Network { path: Some(None), .. } = &place {
             review.warning(url_span, "the URL has no path, so `/` is asked for; most brokers listen at `/mqtt` (RabbitMQ at `/ws`)");
@@ -225,6 +228,7 @@ pub(super) struct EndpointUrl {
     written: Arc<str>,
     tls: bool,
     place: Place,
+    odd_port: Option<&'static str>,
 }
 
 #[derive(Debug, Clone)]
@@ -247,14 +251,25 @@ impl Leaf for EndpointUrl {
                 return Err("a Unix socket is written with its path alone, such as \"unix:/run/mqtt.sock\""
                     .to_owned());
             }
-            return Ok(Self { written: Self::label(text)?, tls: false, place: Place::Unix(path.into()) });
+            return Ok(Self {
+                written: Self::label(text)?,
+                tls: false,
+                place: Place::Unix(path.into()),
+                odd_port: None,
+            });
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(without_scheme(text));
         };
         let scheme = Scheme::parse(scheme)?;
         let url = Url::parse(text)?;
-        scheme.check_port(url.port)?;
+        match (scheme, url.port) {
+            (Scheme::Ws, Some(443)) => return Err("port 443 speaks TLS; write wss://".to_owned()),
+            (Scheme::Mqtt, Some(443)) => {
+                return Err("port 443 speaks TLS; write wss:// and the path, or mqtts://".to_owned());
+            }
+            _ => {}
+        }
         let path = match (scheme.is_websocket(), url.path) {
             (true, path) => Some(path.map(HandshakePath::text).transpose()?.map(|path| path.0)),
             (false, None | Some("/")) => None,
@@ -270,7 +285,12 @@ impl Leaf for EndpointUrl {
             Err((host, port)) => EndpointAddress::Name { host: host.into(), port },
         };
         let place = Place::Network { address, authority: url.authority.into(), path };
-        Ok(Self { written: Self::label(text)?, tls: scheme.tls(), place })
+        Ok(Self {
+            written: Self::label(text)?,
+            tls: scheme.tls(),
+            place,
+            odd_port: scheme.odd_port(url.port),
+        })
     }
 }
 
@@ -328,33 +348,32 @@ impl Scheme {
         }
     }
 
-    /// Ports whose meaning is so firm that another scheme in front of them is a slip.
-    fn check_port(self, port: Option<u16>) -> Result<(), String> {
-        let right = match (self, port) {
-            (Self::Ws, Some(443)) => "port 443 speaks TLS; write wss://",
-            (Self::Ws | Self::Wss, Some(1883)) => "port 1883 speaks MQTT without WebSocket; write mqtt://",
-            (Self::Ws | Self::Wss, Some(8883)) | (Self::Mqtt, Some(8883)) => {
-                "port 8883 speaks MQTT over TLS; write mqtts://"
+    /// What is odd about a port behind this scheme: most likely a slip, but nothing forbids it.
+    const fn odd_port(self, port: Option<u16>) -> Option<&'static str> {
+        match (self, port) {
+            (Self::Ws | Self::Wss, Some(1883)) => {
+                Some("port 1883 usually speaks MQTT without WebSocket: mqtt://")
             }
-            (Self::Wss, Some(80)) => "port 80 speaks no TLS; write ws://",
-            (Self::Mqtts, Some(1883)) => "port 1883 speaks no TLS; write mqtt://, or port 8883",
-            (Self::Mqtt | Self::Mqtts, Some(443)) => {
-                "port 443 speaks WebSocket over TLS; write wss:// and the path, such as `/mqtt`"
+            (Self::Ws | Self::Wss | Self::Mqtt, Some(8883)) => {
+                Some("port 8883 usually speaks MQTT over TLS: mqtts://")
             }
-            _ => return Ok(()),
-        };
-        Err(right.to_owned())
+            (Self::Wss, Some(80)) => Some("port 80 usually speaks no TLS: ws://"),
+            (Self::Mqtts, Some(1883)) => Some("port 1883 usually speaks no TLS: mqtt://"),
+            (Self::Mqtt | Self::Mqtts, Some(8083 | 8084)) => {
+                Some("port 8083 and 8084 usually speak WebSocket: ws:// or wss://")
+            }
+            _ => None,
+        }
     }
 }
 
 fn without_scheme(text: &str) -> String {
-    let guess = match text.contains('/') {
-        true => format!("ws://{text}"),
-        false => format!("mqtt://{text}"),
-    };
+    let scheme = if text.contains('/') { "ws" } else { "mqtt" };
+    let guess = format!("{scheme}://{text}");
     match EndpointUrl::text(&guess) {
-        Ok(_) => format!("{text:?} has no scheme; write \"{guess}\""),
-        Err(_) => format!("{text:?} is not a URL; write {}", EndpointUrl::FORM),
+        Ok(_) => format!("{text:?} has no scheme; write {guess:?}"),
+        // Not repeated: it may be anything, and hold a password.
+        Err(_) => format!("this is not a URL; write {}", EndpointUrl::FORM),
     }
 }
 

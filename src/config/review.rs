@@ -164,7 +164,10 @@ impl<'d> Review<'d> {
         if let Some(value) = usize::try_from(value).ok().filter(|value| range.contains(value)) {
             return value;
         }
-        let written = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec().to_string();
+        let written = |bytes: usize| match bytes {
+            mebibytes if mebibytes.is_multiple_of(1 << 20) => format!("{} MiB", mebibytes >> 20),
+            kibibytes => format!("{} KiB", kibibytes >> 10),
+        };
         let advice = format!(
             "{value} bytes is out of range; write a size from \"{}\" to \"{}\"",
             written(*range.start()),

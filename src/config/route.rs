@@ -538,7 +538,7 @@ impl Leaf for BackendUrl {
             return Ok(Self { name: text.into(), address: BackendAddress::Unix(path.into()) });
         }
         if !text.contains("://") {
-            return Err(format!("{text:?} has no scheme; write \"http://{text}\""));
+            return Err(format!("the URL has no scheme; write {}", Self::FORM));
         }
         let url = Url::parse(text)?;
         match url.scheme {

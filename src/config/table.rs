@@ -34,8 +34,8 @@ pub(super) struct ConfigTable {
     upstreams: BTreeMap<Spanned<String>, Spanned<UpstreamTable>>,
 }
 
-/// The file's beginning: where a missing section is told.
-const FILE: Span = 0..0;
+/// The whole file: where a missing section is told.
+const FILE: Span = 0..usize::MAX;
 
 impl ConfigTable {
     /// The configuration as far as it can be read; what is wrong is told to `review`.
