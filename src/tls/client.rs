@@ -93,7 +93,7 @@ impl fmt::Debug for BrokerConnector {
 }
 
 fn client_config(settings: &BrokerTls) -> Result<ClientConfig, BrokerTlsError> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let builder = ClientConfig::builder_with_provider(super::provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(BrokerTlsError::Versions)?;
     let builder = match &settings.ca {
@@ -104,9 +104,9 @@ fn client_config(settings: &BrokerTls) -> Result<ClientConfig, BrokerTlsError> {
     };
     match &settings.client_certificate {
         Some(files) => {
-            let (chain, key) =
-                certificate::load_certified_key(files).map_err(BrokerTlsError::ClientCertificate)?;
-            builder.with_client_auth_cert(chain, key).map_err(BrokerTlsError::ClientKey)
+            let loaded = certificate::load(files).map_err(BrokerTlsError::ClientCertificate)?;
+            let resolver = rustls::sign::SingleCertAndKey::from(loaded.certified);
+            Ok(builder.with_client_cert_resolver(Arc::new(resolver)))
         }
         None => Ok(builder.with_no_client_auth()),
     }

@@ -17,6 +17,7 @@ use super::{Endpoint, Pool, proxy_protocol, resolve};
 use crate::config::{EndpointAddress, HostHeader, Transport};
 use crate::net::{Arrival, Stream};
 use crate::tls::Speaks;
+use crate::tunnel::Framing;
 
 /// What the broker learns about the client.
 #[derive(Debug, Clone, Copy)]
@@ -43,15 +44,6 @@ pub struct Dialled {
     pub framing: Framing,
     /// Whether this dial brought an endpoint back that was avoided.
     pub returned: bool,
-}
-
-/// How MQTT packets lie on a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// In WebSocket frames.
-    WebSocket,
-    /// As they are.
-    Raw,
 }
 
 /// Dial `endpoint` under the pool's `dial_timeout`.

@@ -29,7 +29,7 @@ use crate::config::{self, Balance, EndpointAddress};
 use crate::net::SocketOptions;
 use crate::tls::{BrokerConnector, BrokerTlsError};
 
-pub use self::dial::{Dialled, Framing, Hello};
+pub use self::dial::{Dialled, Hello};
 pub use self::endpoint::Endpoint;
 pub use self::error::{DialError, Step, UpgradeError};
 pub use self::health::Health;
