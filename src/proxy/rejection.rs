@@ -10,6 +10,7 @@ use http::header::{
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::net::{Body, full};
+use crate::route::BadHost;
 
 use super::handshake::SUBPROTOCOLS;
 
@@ -63,7 +64,7 @@ pub enum Rejection {
         host: String,
     },
     /// The request names no host, or several.
-    BadHost(crate::route::BadHost),
+    BadHost(BadHost),
     /// What arrived is no HTTP request.
     BadRequest,
     /// The request head is larger than `limits.max_head_size` or `limits.max_headers`.
@@ -309,6 +310,12 @@ impl Rejection {
     }
 }
 
+impl From<BadHost> for Rejection {
+    fn from(why: BadHost) -> Self {
+        Self::BadHost(why)
+    }
+}
+
 /// What a client sent, fit to be shown: at most 100 bytes, in printable ASCII.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 100;
@@ -326,7 +333,6 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::route::BadHost;
 
     /// One of each: the match makes a new variant fail to compile until it is added here.
     fn all() -> Vec<Rejection> {

@@ -12,7 +12,7 @@ use hyper_tungstenite::HyperWebsocket;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::account::Account;
 use super::forwarded::{self, ConnectFacts, Identity};
@@ -213,11 +213,14 @@ impl Session {
         };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
-        let Dialled { stream, read, framing } = picked.dial(pool, &hello).await.map_err(|error| {
+        let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
             warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = ErrorChain(&error).to_string(), "a dial failed");
             if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
         })?;
+        if returned {
+            info!(upstream = %pool.name(), endpoint = %endpoint.name(), "an endpoint is back");
+        }
         if let Some(metrics) = self.upstream.metrics(endpoint) {
             metrics.dial_seconds.record(began.elapsed().as_secs_f64());
         }
