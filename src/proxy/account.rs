@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::offer::First;
-use super::{Admission, Inner, Shared};
+use super::{Admission, Inner, SessionEvent, Shared};
 use crate::mqtt::{Connect, Level};
 use crate::snapshot::UpstreamAtWork;
 use crate::telemetry::{Open, access};
@@ -88,11 +88,24 @@ impl Account {
             self.endpoint_sessions = Some(Open::new(&metrics.sessions));
         }
         self.endpoint = Some(Arc::clone(endpoint));
+        self.tell(true);
     }
 
     /// What the tunnel moved, up and down.
     pub(super) fn moved(&mut self, (up, down): (Moved, Moved)) {
         (self.up, self.down) = (up, down);
+    }
+
+    fn tell(&self, opened: bool) {
+        if let (Some(endpoint), Some(connect)) = (&self.endpoint, &self.connect) {
+            self.shared.tell(&SessionEvent {
+                opened,
+                client_id: &connect.client_id,
+                client: self.client,
+                endpoint: endpoint.name(),
+                protocol: connect.level.label(),
+            });
+        }
     }
 
     /// Close the account.
@@ -113,6 +126,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         let (label, by) = (self.ending.label(), self.ending.by().label());
         self.shared.metrics.ended(label, by);
+        self.tell(false);
         if !self.log {
             return;
         }

@@ -9,8 +9,8 @@ mod opening;
 pub mod rejection;
 mod session;
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderValue, LOCATION};
@@ -45,6 +45,31 @@ pub struct Shared {
     /// What flows through sessions.
     pub traffic: Arc<Traffic>,
     caps: Caps,
+    observer: OnceLock<Observer>,
+}
+
+/// A session that found its broker, or one of those that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionEvent<'a> {
+    /// Opened, or ended.
+    pub opened: bool,
+    /// The ClientID, as the client chose it.
+    pub client_id: &'a str,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The endpoint's name.
+    pub endpoint: &'a str,
+    /// `3.1`, `3.1.1` or `5`.
+    pub protocol: &'static str,
+}
+
+/// Who is told of sessions, on the worker where it happens: it must be quick.
+struct Observer(Box<dyn Fn(&SessionEvent<'_>) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 /// One client connection, for each of its requests.
@@ -70,7 +95,19 @@ impl Shared {
             drain: Drain::new(),
             traffic: Arc::default(),
             caps,
+            observer: OnceLock::new(),
         })
+    }
+
+    /// Tell `observer` of each session from now on. The first observer stays.
+    pub fn observe(&self, observer: impl Fn(&SessionEvent<'_>) + Send + Sync + 'static) {
+        let _ = self.observer.set(Observer(Box::new(observer)));
+    }
+
+    fn tell(&self, event: &SessionEvent<'_>) {
+        if let Some(Observer(observer)) = self.observer.get() {
+            observer(event);
+        }
     }
 
     /// Whether a peer's PROXY preamble and forwarded headers are believed.
