@@ -72,7 +72,7 @@ pub(super) fn banner(demo: &Demo) -> String {
         .collect();
     text.push_str(&ways.join("             "));
     for command in commands(demo) {
-        let _ = write!(text, "\n{}: {}\n", command.tool, command.about);
+        let _ = write!(text, "\n{}\n  # {}\n", command.tool, command.about);
         for line in command.lines {
             let _ = writeln!(text, "  {line}");
         }
@@ -89,7 +89,7 @@ pub(super) fn commands(demo: &Demo) -> Vec<Command> {
     vec![
         Command {
             tool: "MQTT.js",
-            about: "through the gateway, over WebSocket and TLS",
+            about: "Through the gateway, over WebSocket and TLS. npx fetches the tool the first time.",
             lines: vec![
                 format!("npx mqtt sub {gateway} -v -t 'demo/#'"),
                 format!("npx mqtt pub {gateway} -t demo/hello -m 'Hello from MQTT.js'"),
@@ -97,7 +97,7 @@ pub(super) fn commands(demo: &Demo) -> Vec<Command> {
         },
         Command {
             tool: "Mosquitto",
-            about: "past the gateway: its 2.0 clients speak no WebSocket, so they go to the broker's own port and meet the others there",
+            about: "Past the gateway: its 2.0 clients speak no WebSocket. They go to the broker's own port, and meet the others there.",
             lines: vec![
                 format!("mosquitto_sub {broker} -v -t 'demo/#'"),
                 format!("mosquitto_pub {broker} -t demo/hello -m 'Hello from Mosquitto'"),

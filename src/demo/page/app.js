@@ -9,7 +9,7 @@ const byId = (id) => document.getElementById(id);
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const random = () => Math.random().toString(16).slice(2, 8);
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-const percent = (share) => `${Math.round(share * 100)} %`;
+const percent = (share) => `${Math.round(share * 100)}%`;
 
 const self = `page-${random()}`;
 const extra = [];
@@ -42,16 +42,17 @@ const cards = new Map();
 function showEndpoints() {
   facts.endpoints.forEach((endpoint, index) => {
     const number = element("span", "number", "0");
+    const unit = element("span", "unit", "connected");
     const fill = element("div", "fill");
     const mark = element("div", "mark");
     const words = element("p", "note");
     const meter = element("div", "meter", [fill, mark]);
     meter.setAttribute("aria-hidden", "true");
-    const head = element("header", "", [element("h3", "", endpoint.name), number]);
+    const head = element("header", "", [element("h3", "", endpoint.name), element("p", "", [number, " ", unit])]);
     const card = element("article", "endpoint", [head, element("code", "url", endpoint.url), meter, words]);
     card.dataset.way = index;
     const share = endpoint.weight / facts.endpoints.reduce((sum, { weight }) => sum + weight, 0);
-    mark.style.left = percent(share).replace(" ", "");
+    mark.style.left = `${share * 100}%`;
     cards.set(endpoint.name, { endpoint, number, fill, words, share });
     byId("endpoints").append(card);
   });
@@ -65,7 +66,7 @@ function measure() {
     number.textContent = connected;
     fill.style.width = `${actual * 100}%`;
     words.textContent =
-      `Weight ${endpoint.weight}: due ${percent(share)} of the clients, has ${percent(actual)}. ${opened} sessions so far.`;
+      `Weight ${endpoint.weight}: due ${percent(share)} of the clients, has ${percent(actual)}. ${plural(opened, "session")} so far.`;
   }
 }
 
@@ -73,7 +74,8 @@ function measure() {
 
 function showClients() {
   const clients = Array.isArray(board.clients) ? board.clients : [];
-  byId("clients").replaceChildren(...clients.map(row));
+  const own = (client) => client.client_id === self;
+  byId("clients").replaceChildren(...[...clients.filter(own), ...clients.filter((client) => !own(client))].map(row));
   newest = Math.max(newest, ...clients.map((client) => client.number));
   byId("clients-count").textContent = board.connected || "";
   byId("clients-empty").hidden = clients.length > 0;
@@ -133,6 +135,8 @@ function showStatus(words = "") {
   const { state } = page;
   const through = state === "open" && board.clients?.find((client) => client.client_id === self);
   byId("status").dataset.state = state;
+  // What is shown of the others is only as fresh as our own connection.
+  document.body.classList.toggle("stale", state !== "open");
   const parts = [STATES[state]];
   if (words) parts.push(`: ${words}`);
   if (through) parts.push(" through ", way(through.endpoint));
@@ -187,7 +191,7 @@ function address() {
 
 function showCommands() {
   byId("commands").append(...facts.commands.map(({ tool, about, lines }) =>
-    element("div", "command", [element("h3", "", tool), element("p", "", `${about}.`), ...lines.map(commandLine)])));
+    element("div", "command", [element("h3", "", tool), element("p", "", about), ...lines.map(commandLine)])));
   byId("ca").textContent = facts.ca;
 }
 

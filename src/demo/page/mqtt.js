@@ -4,7 +4,7 @@ const CONNECT = 0x10, CONNACK = 0x20, PUBLISH = 0x30, SUBSCRIBE = 0x82, SUBACK =
 const PINGREQ = 0xc0, PINGRESP = 0xd0, DISCONNECT = 0xe0;
 
 // A hidden tab's timers run once a minute: the ping must come well within 1.5 keepalives all the same.
-const KEEPALIVE = 120, PING_EVERY = 50_000, PING_ANSWER = 15_000;
+const KEEPALIVE = 120, PING_EVERY = 50_000, ANSWER = 15_000;
 const FIRST_PAUSE = 1_000, LONGEST_PAUSE = 15_000;
 const CONNACK_WORDS = [
   "", "unacceptable protocol version", "ClientID rejected", "no broker is available", "bad user name or password",
@@ -79,6 +79,7 @@ export class MqttClient {
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ reason }) => this.lost(this.reason || reason);
     this.socket = socket;
+    this.unanswered = setTimeout(() => this.fail("no answer"), ANSWER);
   }
 
   disconnect() {
@@ -118,6 +119,7 @@ export class MqttClient {
     switch (first & 0xf0) {
       case CONNACK:
         if (body[1] !== 0) return this.fail(CONNACK_WORDS[body[1]] ?? `refused with code ${body[1]}`);
+        clearTimeout(this.unanswered);
         this.pause = FIRST_PAUSE;
         this.pinging = setInterval(() => this.ping(), PING_EVERY);
         if (this.filters.length > 0) {
@@ -142,7 +144,7 @@ export class MqttClient {
   ping() {
     this.send(packet(PINGREQ));
     clearTimeout(this.unanswered);
-    this.unanswered = setTimeout(() => this.fail("no answer to a ping"), PING_ANSWER);
+    this.unanswered = setTimeout(() => this.fail("no answer to a ping"), ANSWER);
   }
 
   /** End the connection for `reason`; a new one is tried later. */
