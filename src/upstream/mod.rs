@@ -355,3 +355,6 @@ fn server_name(
         name: host,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,18 +63,29 @@ async fn connect_from(
     broker: SocketAddr,
     options: SocketOptions,
 ) -> Result<TcpStream, ConnectError> {
-    let socket = if broker.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = match source {
+        Some(source) => bound_socket(source),
+        None => new_socket(broker.ip()),
+    };
     let socket = socket.map_err(ConnectError::Own)?;
-    if let Some(source) = source {
-        choose_port_at_connect(&socket);
-        socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Own)?;
-    }
     let stream = socket.connect(broker).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => ConnectError::Own(error),
         _ => ConnectError::Broker(error),
     })?;
     options.apply(&stream).map_err(ConnectError::Broker)?;
     Ok(stream)
+}
+
+fn new_socket(like: IpAddr) -> io::Result<TcpSocket> {
+    if like.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}
+
+/// A socket that dials from `source`.
+pub(super) fn bound_socket(source: IpAddr) -> io::Result<TcpSocket> {
+    let socket = new_socket(source)?;
+    choose_port_at_connect(&socket);
+    socket.bind(SocketAddr::new(source, 0))?;
+    Ok(socket)
 }
 
 /// Let the kernel choose the port when it knows the broker, so that a port can serve once a broker
