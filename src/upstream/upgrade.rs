@@ -177,6 +177,7 @@ fn shown(value: &[u8]) -> Box<str> {
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use proptest::prelude::*;
     use tokio::net::UnixStream;
 
     /// A broker's good answer, with `{accept}` to be filled in.
@@ -305,6 +306,19 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(text.matches("\r\nHost: set.example.org\r\n").count(), 1);
         assert_eq!(text.to_lowercase().matches("host:").count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_does_harm(
+            status in prop::sample::select(vec!["", "HTTP/1.1 101 OK\r\n", "HTTP/1.1 302 Found\r\nLocation: "]),
+            bytes: Vec<u8>,
+        ) {
+            let mut head = [status.as_bytes(), &bytes].concat();
+            let _ = (must_be_http(&head), head_end(&head, head.len() / 2));
+            head.extend_from_slice(b"\r\n\r\n");
+            prop_assert!(judge(&head, "a2V5", "mqtt").is_err(), "no key can be guessed");
+        }
     }
 
     #[test]

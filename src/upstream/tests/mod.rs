@@ -19,7 +19,7 @@ const OPTIONS: SocketOptions = SocketOptions { keepalive: None, user_timeout: No
 const AVOID: Duration = Duration::from_secs(10);
 
 /// A raw MQTT endpoint at `address`.
-fn mqtt(address: EndpointAddress) -> config::Endpoint {
+pub(super) fn mqtt(address: EndpointAddress) -> config::Endpoint {
     config::Endpoint {
         name: format!("{address:?}").into(),
         transport: Transport::Mqtt,
@@ -53,7 +53,7 @@ fn at(address: SocketAddr) -> EndpointAddress {
     EndpointAddress::Ip(address)
 }
 
-fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) -> Upstream {
+pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) -> Upstream {
     Upstream {
         name: "brokers".into(),
         balance: Balance::Weighted,
@@ -69,7 +69,7 @@ fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) -> Upstream {
     }
 }
 
-fn pool(upstream: Upstream) -> Pool {
+pub(super) fn pool(upstream: Upstream) -> Pool {
     Pool::build(&Arc::new(upstream), OPTIONS, None).unwrap()
 }
 

@@ -164,6 +164,20 @@ fn a_reload_keeps_health_and_sessions_of_the_same_broker() {
 }
 
 #[test]
+fn two_endpoints_of_one_address_stay_two_across_a_reload() {
+    let now = Instant::now();
+    let path = |path: &str| {
+        let transport = Transport::WebSocket { path: path.into(), authority: "b".into(), subprotocol: None };
+        config::Endpoint { name: path.into(), transport, ..broker(1, 1) }
+    };
+    let old = pool(upstream([path("/a"), path("/b")]));
+    fail(&old, 1, now);
+    let new = Pool::build(&Arc::new(upstream([path("/b"), path("/c")])), OPTIONS, Some(&old)).unwrap();
+    let up: Vec<_> = new.endpoints().iter().map(|endpoint| endpoint.is_up(now)).collect();
+    assert_eq!(up, [false, true]);
+}
+
+#[test]
 fn a_cap_holds_across_a_reload() {
     let now = Instant::now();
     let config = Arc::new(upstream([config::Endpoint { max_sessions: Some(1), ..broker(1, 1) }]));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, RootCertStore, ServerConfig};
@@ -23,7 +23,12 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
+        Self::named("Example CA")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -125,10 +130,12 @@ async fn a_broker_proves_itself_by_name_or_address() {
 
 #[tokio::test]
 async fn a_broker_that_does_not_prove_itself_is_not_believed() {
-    let (known, unknown) = (Authority::new(), Authority::new());
-    for (authority, certificate, hint) in
-        [(&known, "other.example.org", "set server_name"), (&unknown, "broker.example.org", "set tls.ca")]
-    {
+    let (known, made_anew, unknown) = (Authority::new(), Authority::new(), Authority::named("Other CA"));
+    for (authority, certificate, hint) in [
+        (&known, "other.example.org", "set server_name"),
+        (&made_anew, "broker.example.org", "set tls.ca"),
+        (&unknown, "broker.example.org", "set tls.ca"),
+    ] {
         let broker = authority.broker(certificate, false).await;
         let pool = trusting(ca(&known), mqtts(broker.address(), Some("broker.example.org")));
         let (outcome, accepted) = tokio::join!(super::dial(&pool), broker.accept());
@@ -205,8 +212,7 @@ async fn wss_chooses_http_1_and_the_preamble_comes_before_tls() {
         assert_eq!(preamble, b"PROXY TCP4 198.51.100.1 192.0.2.9 50000 443\r\n");
         let stream = broker.acceptor.accept(stream).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-        #[expect(clippy::result_large_err, reason = "the callback's type is the crate's")]
-        tokio_tungstenite::accept_async(stream).await.unwrap()
+        Box::pin(tokio_tungstenite::accept_async(stream)).await.unwrap()
     };
     let (dialled, _socket) = tokio::join!(super::dial(&pool), serving);
     assert_eq!(dialled.unwrap().framing, Framing::WebSocket);
