@@ -2,6 +2,7 @@
 //!
 //! A dial owns what it opens: dropped at any point, nothing stays behind.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,6 +32,21 @@ pub struct Hello<'a> {
     pub host: Option<&'a str>,
     /// The client's choice, or `mqtt`; an endpoint's own goes before it.
     pub subprotocol: &'a str,
+}
+
+impl<'a> Hello<'a> {
+    fn host(&self) -> Option<&'a str> {
+        self.host.filter(|host| is_plain(host))
+    }
+
+    fn subprotocol(&self) -> &'a str {
+        if is_plain(self.subprotocol) { self.subprotocol } else { "mqtt" }
+    }
+}
+
+/// Whether a header of ours can hold it: a client's words never become a header of their own.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// An open way to a broker.
@@ -71,16 +87,16 @@ impl Dial<'_> {
                 self.secure(stream, &mut opening, step).await?
             }
             EndpointAddress::Name { host, port } => {
-                let addresses = resolve::resolve(host, *port)
-                    .await
-                    .map_err(|source| DialError::Resolve { endpoint: self.name(), source })?;
+                let addresses = resolve::resolve(host, *port).await.map_err(|source| {
+                    self.blame(source, |endpoint, source| DialError::Resolve { endpoint, source })
+                })?;
                 let stream = self.connect(&addresses, step).await?;
                 self.secure(stream, &mut opening, step).await?
             }
             EndpointAddress::Unix(path) => {
                 *step = Step::Connect;
                 let stream = UnixStream::connect(path).await;
-                stream.map_err(|source| DialError::Connect { endpoint: self.name(), source })?.into()
+                stream.map_err(|source| self.connect_error(ConnectError::Broker(source)))?.into()
             }
         };
         match &config.transport {
@@ -93,7 +109,7 @@ impl Dial<'_> {
                 let request = Request {
                     path,
                     host: self.host(hello, authority),
-                    subprotocol: subprotocol.as_deref().unwrap_or(hello.subprotocol),
+                    subprotocol: subprotocol.as_deref().unwrap_or_else(|| hello.subprotocol()),
                     headers: hello.headers,
                 };
                 let read = upgrade::upgrade(&mut stream, opening, &request)
@@ -167,17 +183,13 @@ impl Dial<'_> {
         };
         preamble.map_err(|error| DialError::ProxyProtocol {
             endpoint: self.name(),
-            source: std::io::Error::other(error),
+            source: io::Error::other(error),
         })
     }
 
     fn host<'h>(&self, hello: &Hello<'h>, authority: &'h str) -> &'h str {
         match self.pool.config.forwarded.host {
-            // What a request line or a header of ours could not hold is not passed on.
-            HostHeader::Client => hello
-                .host
-                .filter(|host| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic()))
-                .unwrap_or(authority),
+            HostHeader::Client => hello.host().unwrap_or(authority),
             HostHeader::Endpoint => authority,
         }
     }
@@ -185,15 +197,79 @@ impl Dial<'_> {
     fn connect_error(&self, error: ConnectError) -> DialError {
         let endpoint = self.name();
         match error {
-            ConnectError::Broker(source) => DialError::Connect { endpoint, source },
-            ConnectError::Own(source) if source.kind() == std::io::ErrorKind::AddrNotAvailable => {
-                DialError::SourceAddress { endpoint, source }
+            ConnectError::Broker(source) => {
+                self.blame(source, |endpoint, source| DialError::Connect { endpoint, source })
             }
-            ConnectError::Own(source) => DialError::Socket { endpoint, source },
+            ConnectError::SourceAddress(source) => DialError::SourceAddress { endpoint, source },
+            ConnectError::Socket(source) => DialError::Socket { endpoint, source },
+        }
+    }
+
+    /// The broker, unless it is we who have no socket left.
+    fn blame(&self, source: io::Error, broker: impl FnOnce(Arc<str>, io::Error) -> DialError) -> DialError {
+        // ENFILE and EMFILE, the same numbers on every Unix.
+        match source.raw_os_error() {
+            Some(23 | 24) => DialError::Socket { endpoint: self.name(), source },
+            _ => broker(self.name(), source),
         }
     }
 
     fn name(&self) -> Arc<str> {
         Arc::clone(self.endpoint.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::super::tests::{mqtt, pool, upstream};
+    use super::*;
+
+    async fn connect(dial_timeout: Duration, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+        let name = EndpointAddress::Name { host: "broker.example.org".into(), port: 1883 };
+        let pool = pool(crate::config::Upstream { dial_timeout, ..upstream([mqtt(name)]) });
+        let deadline = Instant::now() + dial_timeout;
+        let dial = Dial { pool: &pool, endpoint: &pool.endpoints()[0], deadline };
+        dial.connect(addresses, &mut Step::Resolve).await
+    }
+
+    /// Nobody listens on port 1 (tcpmux).
+    const GONE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let stream = connect(Duration::from_secs(10), &[GONE, GONE, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = connect(Duration::from_secs(10), &[GONE, GONE]).await.unwrap_err();
+        assert_eq!(error.label(), "connect");
+    }
+
+    /// A listener whose queue is full drops what knocks: an address behind a firewall does the same.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_dead_address_leaves_time_for_the_next() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let dead = full.local_addr().unwrap();
+        let mut queued = Vec::new();
+        let knock = || tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(dead));
+        while let Ok(stream) = knock().await {
+            queued.push(stream);
+            assert!(queued.len() < 20, "the queue is never full");
+        }
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let stream = connect(Duration::from_millis(400), &[dead, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = connect(Duration::from_millis(50), &[dead]).await.unwrap_err();
+        assert!(matches!(error, DialError::Timeout { step: Step::Connect, .. }), "{error:?}");
     }
 }

@@ -35,7 +35,7 @@ impl Endpoint {
     pub(super) fn new(
         config: &Arc<config::Endpoint>,
         server_name: Option<ServerName<'static>>,
-        old: Option<&Self>,
+        old: Option<&Arc<Self>>,
     ) -> Self {
         Self {
             config: Arc::clone(config),

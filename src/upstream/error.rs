@@ -201,9 +201,10 @@ fn tls_hint(error: &io::Error) -> &'static str {
         Some(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         )) => ": its certificate is for another name, so set server_name to that",
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            ": nobody we trust issued its certificate, so set tls.ca to the CA's file"
-        }
+        // A CA that was made anew under its old name shows as a bad signature.
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => ": nobody we trust issued its certificate, so set tls.ca to the CA's file",
         Some(rustls::Error::InvalidMessage(_)) => {
             ": the answer is no TLS, so check the port, or use ws or mqtt"
         }

@@ -135,12 +135,13 @@ impl Pool {
         options: SocketOptions,
         old: Option<&Self>,
     ) -> Result<Self, BuildError> {
+        let mut old: Vec<_> = old.map(|old| old.endpoints.iter().collect()).unwrap_or_default();
         let endpoints: Vec<_> = config
             .endpoints
             .iter()
             .map(|endpoint| {
                 let server_name = server_name(&config.name, endpoint)?;
-                let old = old.and_then(|old| old.same_broker(endpoint));
+                let old = take_same_broker(&mut old, endpoint);
                 Ok(Arc::new(Endpoint::new(endpoint, server_name, old)))
             })
             .collect::<Result<_, _>>()?;
@@ -267,10 +268,6 @@ impl Pool {
             .and_then(|(place, endpoint)| Some(Picked { slot: endpoint.take_slot()?, place, trial: None }))
             .ok_or(NoEndpoint::Down)
     }
-
-    fn same_broker(&self, config: &config::Endpoint) -> Option<&Endpoint> {
-        self.endpoints.iter().map(Arc::as_ref).find(|endpoint| endpoint.is_same_broker(config))
-    }
 }
 
 impl Tried {
@@ -330,6 +327,19 @@ impl Picked {
     }
 }
 
+/// The old endpoint that is the same broker: of one address, the one with the same path before others.
+fn take_same_broker<'a>(
+    old: &mut Vec<&'a Arc<Endpoint>>,
+    new: &config::Endpoint,
+) -> Option<&'a Arc<Endpoint>> {
+    let same = |endpoint: &&Arc<Endpoint>| endpoint.is_same_broker(new);
+    let place = old
+        .iter()
+        .position(|endpoint| same(endpoint) && endpoint.config().transport == new.transport)
+        .or_else(|| old.iter().position(same))?;
+    Some(old.remove(place))
+}
+
 /// The name to verify, for an endpoint that speaks TLS.
 fn server_name(
     upstream: &Arc<str>,
@@ -355,3 +365,6 @@ fn server_name(
         name: host,
     })
 }
+
+#[cfg(test)]
+mod tests;

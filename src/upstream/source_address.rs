@@ -11,25 +11,29 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::SocketOptions;
 
-/// The addresses to dial from.
+/// The addresses to dial from. Empty leaves the choice to the kernel.
 #[derive(Debug)]
 pub(super) struct SourceAddresses {
-    addresses: Vec<IpAddr>,
+    v4: Vec<IpAddr>,
+    v6: Vec<IpAddr>,
     next: AtomicUsize,
 }
 
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum ConnectError {
-    /// The broker's side, or the way to it.
+    /// The broker, or the way to it.
     Broker(io::Error),
-    /// Our side: no address or port to dial from, no file descriptor.
-    Own(io::Error),
+    /// No address or port of ours to dial from.
+    SourceAddress(io::Error),
+    /// No socket of ours.
+    Socket(io::Error),
 }
 
 impl SourceAddresses {
     pub(super) fn new(addresses: &[IpAddr]) -> Self {
-        Self { addresses: addresses.to_vec(), next: AtomicUsize::new(0) }
+        let (v4, v6) = addresses.iter().partition(|address| address.is_ipv4());
+        Self { v4, v6, next: AtomicUsize::new(0) }
     }
 
     /// Connect to `broker`. A source without a free port is passed over for the next.
@@ -38,43 +42,52 @@ impl SourceAddresses {
         broker: SocketAddr,
         options: SocketOptions,
     ) -> Result<TcpStream, ConnectError> {
-        if self.addresses.is_empty() {
-            return connect_from(None, broker, options).await;
+        if self.v4.is_empty() && self.v6.is_empty() {
+            let socket = new_socket(broker.ip()).map_err(ConnectError::Socket)?;
+            return connect(socket, broker, options).await;
         }
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
-        let (late, early) = self.addresses.split_at(first);
-        let mut outcome = Err(ConnectError::Own(io::Error::new(
+        let sources = if broker.is_ipv4() { &self.v4 } else { &self.v6 };
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % sources.len().max(1);
+        let (late, early) = sources.split_at(first);
+        let mut wanting = io::Error::new(
             io::ErrorKind::AddrNotAvailable,
             format!("none of source_addresses is of the family of {}", broker.ip()),
-        )));
-        for source in early.iter().chain(late).filter(|source| source.is_ipv4() == broker.is_ipv4()) {
-            outcome = connect_from(Some(*source), broker, options).await;
-            match &outcome {
-                Err(ConnectError::Own(error)) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-                _ => break,
+        );
+        for source in early.iter().chain(late) {
+            let socket = new_socket(*source).map_err(ConnectError::Socket)?;
+            match bind(&socket, *source) {
+                Ok(()) => match connect(socket, broker, options).await {
+                    Err(ConnectError::SourceAddress(error)) => wanting = error,
+                    outcome => return outcome,
+                },
+                Err(error) => wanting = error,
             }
         }
-        outcome
+        Err(ConnectError::SourceAddress(wanting))
     }
 }
 
-async fn connect_from(
-    source: Option<IpAddr>,
+async fn connect(
+    socket: TcpSocket,
     broker: SocketAddr,
     options: SocketOptions,
 ) -> Result<TcpStream, ConnectError> {
-    let socket = if broker.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = socket.map_err(ConnectError::Own)?;
-    if let Some(source) = source {
-        choose_port_at_connect(&socket);
-        socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Own)?;
-    }
     let stream = socket.connect(broker).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrNotAvailable => ConnectError::Own(error),
+        io::ErrorKind::AddrNotAvailable => ConnectError::SourceAddress(error),
         _ => ConnectError::Broker(error),
     })?;
     options.apply(&stream).map_err(ConnectError::Broker)?;
     Ok(stream)
+}
+
+fn new_socket(like: IpAddr) -> io::Result<TcpSocket> {
+    if like.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}
+
+/// Dial from `source`.
+pub(super) fn bind(socket: &TcpSocket, source: IpAddr) -> io::Result<()> {
+    choose_port_at_connect(socket);
+    socket.bind(SocketAddr::new(source, 0))
 }
 
 /// Let the kernel choose the port when it knows the broker, so that a port can serve once a broker
