@@ -37,6 +37,7 @@ process.on('unhandledRejection', (error) => strays.push(error));
 
 const shared = new Shared({ folder, certificates: await makeCertificates(folder), direct: asked('--direct') });
 const started = performance.now();
+await shared.warmUp(cases);
 const results = await runCases(cases, {
   makeContext: (it) => new Context(shared, it),
   deadlineMs: 8 * 60_000,

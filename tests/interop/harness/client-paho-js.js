@@ -42,7 +42,7 @@ export async function connectPahoJs(options) {
       mqttVersionExplicit: true,
       cleanSession: options.clean,
       keepAliveInterval: options.keepalive,
-      willMessage: options.will && message(options.will.topic, options.will.payload, options.will),
+      ...(options.will ? { willMessage: message(options.will.topic, options.will.payload, options.will) } : {}),
       onSuccess: resolve,
       onFailure: (failure) => reject(new Error(failure.errorMessage)),
     });
@@ -78,8 +78,8 @@ export async function connectPahoJs(options) {
 }
 
 function message(topic, payload, { qos = 0, retain = false }) {
-  const bytes = Buffer.from(payload);
-  const made = new Paho.Message(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  // A Will's payload is sent only when it is a Uint8Array.
+  const made = new Paho.Message(Uint8Array.from(Buffer.from(payload)));
   made.destinationName = topic;
   made.qos = qos;
   made.retained = retain;

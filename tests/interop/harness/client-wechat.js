@@ -50,7 +50,7 @@ const tell = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
 let client;
 
 const orders = {
-  connect({ url, ca: file, clientId, version, clean, keepalive, will, subprotocol }) {
+  connect({ url, ca: file, clientId, version, clean, keepalive, will, properties, subprotocol }) {
     ca = file && readFileSync(file);
     withoutSubprotocol = subprotocol === false;
     client = mqtt.connect(url.replace(/^ws/, 'wx'), {
@@ -61,6 +61,9 @@ const orders = {
       will: will && { ...will, payload: Buffer.from(will.payload, 'base64') },
       reconnectPeriod: 0,
       connectTimeout: 15_000,
+      properties,
+      // Node is not a mini program: this is how MQTT.js is told to use what its surroundings offer.
+      forceNativeWebSocket: true,
     });
     client.on('message', (topic, payload, { qos, retain }) =>
       tell({ event: 'message', topic, payload: payload.toString('base64'), qos, retain }));

@@ -8,6 +8,8 @@ import threading
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 writing = threading.Lock()
 # Packet identifier -> the order that waits for its SUBACK. The lock also covers the time between
@@ -64,7 +66,11 @@ def connect(order):
     client.on_message = on_message
     client.on_subscribe = on_subscribe
     client.on_disconnect = lambda _client, _data, _flags, reason, _properties: tell(event="closed", reason=str(reason))
-    five_only = {"clean_start": order["clean"]} if five else {}
+    five_only = {}
+    if five:
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = order.get("properties", {}).get("sessionExpiryInterval", 0)
+        five_only = {"clean_start": order["clean"], "properties": properties}
     client.connect(url.hostname, url.port, keepalive=order["keepalive"], **five_only)
     client.loop_start()
     return client

@@ -3,7 +3,7 @@
 import { startAedes } from './aedes.js';
 import { connect } from './clients.js';
 import { openMqttJs } from './client-mqttjs.js';
-import { startGateway } from './gateway.js';
+import { oneUpstream, startGateway } from './gateway.js';
 import { startMosquitto } from './mosquitto.js';
 import { startRabbitmq } from './rabbitmq.js';
 
@@ -28,30 +28,22 @@ export class Shared {
   aedes = () => this.#once('aedes', () => startAedes());
   rabbitmq = () => this.#once('rabbitmq', () => startRabbitmq({ folder: this.folder }));
 
-  /** One gateway, one route a broker and transport: what the matrix of clients goes through. */
-  gateway = () => this.#once('gateway', async () => {
-    const [mosquitto, aedes, rabbitmq] = await Promise.all([this.mosquitto(), this.aedes(), this.rabbitmq()]);
-    const endpoints = {
-      'mosquitto-ws': mosquitto.ws,
-      'mosquitto-tcp': mosquitto.mqtt,
-      'aedes-ws': aedes.ws,
-      'aedes-tcp': aedes.mqtt,
-      'rabbitmq-ws': rabbitmq.ws,
-      'rabbitmq-tcp': rabbitmq.mqtt,
-    };
-    return startGateway({
-      ...this,
-      config: {
-        routes: Object.keys(endpoints).map((name) => ({ path: `/${name}`, upstream: name })),
-        upstreams: Object.fromEntries(Object.entries(endpoints).map(([name, url]) => [name, { endpoints: [{ url }] }])),
-      },
-    });
+  /** The gateway before one broker: what the matrix of clients goes through. */
+  gateway = (broker) => this.#once(`gateway to ${broker}`, async () => {
+    const [name, transport] = broker.split('-');
+    const endpoint = (await this[name]())[transport === 'tcp' ? 'mqtt' : 'ws'];
+    return startGateway({ ...this, config: oneUpstream([endpoint]) });
   });
 
   /** The URL at which a client finds a broker: through the gateway or, to prove a case itself, without it. */
   async url(broker) {
-    if (!this.direct) return (await this.gateway()).url(`/${broker}`);
-    return (await this[broker.replace(/-.*/, '')]()).ws;
+    return this.direct ? (await this[broker.split('-')[0]]()).ws : (await this.gateway(broker)).url();
+  }
+
+  /** Starts the brokers that these cases share, so that no case waits for them. */
+  async warmUp(cases) {
+    const names = ['mosquitto', 'aedes', 'rabbitmq'].filter((name) => cases.some(({ broker }) => broker?.startsWith(name)));
+    await Promise.allSettled(names.map((name) => this[name]()));
   }
 
   async running() {
@@ -91,9 +83,14 @@ export class Context {
   }
 
   gateway = async (config) => this.#own(await startGateway({ ...this.shared, config }));
-  ownMosquitto = async (name) => this.#own(await startMosquitto({ folder: this.shared.folder, name }));
+  ownMosquitto = async (name, ports) => this.#own(await startMosquitto({ folder: this.shared.folder, name, ...ports }));
   ownAedes = async (name) => this.#own(await startAedes({ name }));
   ownRabbitmq = async (options) => this.#own(await startRabbitmq({ folder: this.shared.folder, ...options }));
+
+  /** Every gateway that cases have shared until now. */
+  async sharedGateways() {
+    return (await this.shared.running()).filter(({ name }) => name === 'brokergate').map((it) => this.watch(it));
+  }
 
   async mosquitto() {
     return this.watch(await this.shared.mosquitto());
@@ -105,10 +102,9 @@ export class Context {
 
   /** Where the matrix's client finds the matrix's broker. */
   async url(broker) {
-    const url = await this.shared.url(broker);
-    if (!this.shared.direct) this.watch(await this.shared.gateway());
-    this.watch(await this.shared[broker.replace(/-.*/, '')]());
-    return url;
+    this.watch(await this.shared[broker.split('-')[0]]());
+    if (!this.shared.direct) this.watch(await this.shared.gateway(broker));
+    return this.shared.url(broker);
   }
 
   async connect(kind, options) {

@@ -7,9 +7,10 @@ import { freePort } from './ports.js';
 import { Server } from './server.js';
 
 /** @returns the broker's URLs, its process, and what it can do. */
-export async function startMosquitto({ folder, name = 'mosquitto' }) {
-  const [tcp, ws] = [await freePort(), await freePort()];
-  const file = path.join(folder, `${name}-${tcp}.conf`);
+export async function startMosquitto({ folder, name = 'mosquitto', tcp, ws }) {
+  tcp ??= await freePort();
+  ws ??= await freePort();
+  const file = path.join(folder, `mosquitto-${ws}.conf`);
   writeFileSync(file, `
 per_listener_settings false
 allow_anonymous true
