@@ -1,7 +1,8 @@
-// brokergate between real brokers and real clients. `node run.js [--direct] [--list] [WORD...]`
+// brokergate between real brokers and real clients. `node run.js [--quick] [--direct] [--list] [WORD...]`
 //
 // Cases whose name, broker or client contain every WORD are run. With --direct the matrix's clients go
-// straight to the brokers, which proves the case rather than the gateway.
+// straight to the brokers, which proves the case rather than the gateway. --quick leaves out the cases that
+// wait for real or need the machine to themselves.
 
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
@@ -19,6 +20,7 @@ const modules = await Promise.all(files.map((name) => import(`./cases/${name}`))
 const cases = modules
   .flatMap((module) => module.default)
   .map((it, index) => ({ ...it, number: index + 1 }))
+  .filter(({ when }) => !asked('--quick') || !['throughout', 'alone'].includes(when))
   .filter((it) => words.every((word) => `${it.name} ${it.broker ?? ''} ${it.client ?? ''}`.toLowerCase().includes(word.toLowerCase())));
 
 if (asked('--list')) {

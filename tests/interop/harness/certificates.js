@@ -33,7 +33,7 @@ export async function makeCertificates(folder) {
 }
 
 /** The hash of a certificate's public key, in the form Chromium takes on its command line. */
-export function spkiHash(pem) {
-  const key = new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' });
+export function spkiHash(certificate) {
+  const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
   return createHash('sha256').update(key).digest('base64');
 }

@@ -1,6 +1,7 @@
 // What a case works with: brokers shared by all, gateways and brokers of its own, and its cleaning up.
 
 import { startAedes } from './aedes.js';
+import { startChromium } from './browser.js';
 import { connect } from './clients.js';
 import { openMqttJs } from './client-mqttjs.js';
 import { oneUpstream, startGateway } from './gateway.js';
@@ -27,6 +28,7 @@ export class Shared {
   mosquitto = () => this.#once('mosquitto', () => startMosquitto({ folder: this.folder }));
   aedes = () => this.#once('aedes', () => startAedes());
   rabbitmq = () => this.#once('rabbitmq', () => startRabbitmq({ folder: this.folder }));
+  chromium = () => this.#once('chromium', () => startChromium({ folder: this.folder, spki: [this.certificates.spki] }));
 
   /** The gateway before one broker: what the matrix of clients goes through. */
   gateway = (broker) => this.#once(`gateway to ${broker}`, async () => {
@@ -98,6 +100,14 @@ export class Context {
 
   async aedes() {
     return this.watch(await this.shared.aedes());
+  }
+
+  async rabbitmq() {
+    return this.watch(await this.shared.rabbitmq());
+  }
+
+  chromium() {
+    return this.shared.chromium();
   }
 
   /** Where the matrix's client finds the matrix's broker. */
