@@ -118,7 +118,9 @@ impl Snapshot {
                     None => continue,
                 },
                 config::Target::Site(site) => Target::Site(Arc::new(Files::build(site)?)),
-                config::Target::Backend(backend) => Target::Backend(Arc::new(Backend::build(backend, options))),
+                config::Target::Backend(backend) => {
+                    Target::Backend(Arc::new(Backend::build(backend, options)))
+                }
                 config::Target::Redirect(redirect) => Target::Redirect(*redirect),
             };
             routes.push((route.host.clone(), route.path.clone(), target));

@@ -80,7 +80,9 @@ impl BindError {
     #[must_use]
     pub fn address_in_use(&self) -> Option<SocketAddr> {
         match self {
-            Self::Address { address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(*address),
+            Self::Address { address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some(*address)
+            }
             _ => None,
         }
     }
@@ -88,9 +90,7 @@ impl BindError {
 
 fn hint(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process listens there; stop it, or choose another port".into()
-        }
+        io::ErrorKind::AddrInUse => "another process listens there; stop it, or choose another port".into(),
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or choose a higher port".into()
         }

@@ -243,7 +243,8 @@ fn redirect_to_https(redirect: Redirect, host: Option<&str>, uri: &Uri) -> Resul
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
-    let location = HeaderValue::try_from(format!("https://{name}{port}{rest}")).map_err(|_| Rejection::BadRequest)?;
+    let location =
+        HeaderValue::try_from(format!("https://{name}{port}{rest}")).map_err(|_| Rejection::BadRequest)?;
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(LOCATION, location);

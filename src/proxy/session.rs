@@ -205,12 +205,7 @@ impl Session {
     ) -> Result<(Framing, Answer), NotTaken> {
         let endpoint = picked.endpoint();
         let began = Instant::now();
-        let hello = Hello {
-            arrival: &self.arrival,
-            host: None,
-            headers,
-            subprotocol: self.subprotocol,
-        };
+        let hello = Hello { arrival: &self.arrival, host: None, headers, subprotocol: self.subprotocol };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
         let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {

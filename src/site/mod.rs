@@ -5,6 +5,10 @@ pub struct Files;
 #[error("x")]
 pub struct SiteError;
 impl Files {
-    pub fn build(_: &crate::config::Site) -> Result<Self, SiteError> { Ok(Self) }
-    pub async fn serve<B>(&self, _: &http::Request<B>) -> http::Response<crate::net::Body> { http::Response::new(crate::net::empty()) }
+    pub fn build(_: &crate::config::Site) -> Result<Self, SiteError> {
+        Ok(Self)
+    }
+    pub async fn serve<B>(&self, _: &http::Request<B>) -> http::Response<crate::net::Body> {
+        http::Response::new(crate::net::empty())
+    }
 }
