@@ -12,7 +12,7 @@ use super::forwarded::{ForwardedOptions, ForwardedTable};
 use super::review::Review;
 use super::upstream::DIAL;
 use super::url::Url;
-use super::value::{Either, Leaf, Parsed, Written};
+use super::value::{Either, Label, Leaf, Parsed, Written};
 
 /// A plain HTTP application server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Leaf for BackendUrl {
                     "the socket's path is missing; write for instance \"unix:/run/app.sock\"".to_owned()
                 );
             }
-            return Ok(Self { name: text.into(), address: BackendAddress::Unix(path.into()) });
+            return Ok(Self { name: Label::text(text)?.0, address: BackendAddress::Unix(path.into()) });
         }
         if !text.contains("://") {
             return Err(format!("the URL has no scheme; write {}", Self::FORM));

@@ -1,5 +1,7 @@
 //! What a route is for: hosts, paths, and the origins of pages.
 
+use std::net::Ipv6Addr;
+
 use http::uri::PathAndQuery;
 
 use super::review::Review;
@@ -40,14 +42,15 @@ impl Leaf for HostPattern {
     const FORM: &'static str = "a host such as \"app.example.org\" or \"*.example.org\"";
 
     fn text(text: &str) -> Result<Self, String> {
-        let host = text.to_ascii_lowercase();
+        let host = text.trim_end_matches('.').to_ascii_lowercase();
         if host == "*" {
             return Err("leave `host` out where every host is meant".to_owned());
         }
         if host.contains("://") || host.contains('/') {
             return Err(format!("{text:?} is more than a host; write the host here, and the path in `path`"));
         }
-        if host.starts_with('[') && host.ends_with(']') {
+        let bracketed = host.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+        if bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
             return Ok(Self::Exact(host.into()));
         }
         if let Some((name, port)) = host.rsplit_once(':')
@@ -183,7 +186,11 @@ mod tests {
     fn hosts() {
         assert_eq!(HostPattern::text("App.Example.org"), Ok(HostPattern::Exact("app.example.org".into())));
         assert_eq!(HostPattern::text("*.example.org"), Ok(HostPattern::Below(".example.org".into())));
-        for wrong in ["*", "a.*.org", "app.example.org:443", "https://app.example.org", "a b"] {
+        assert_eq!(HostPattern::text("example.org."), Ok(HostPattern::Exact("example.org".into())));
+        assert_eq!(HostPattern::text("[2001:db8::1]"), Ok(HostPattern::Exact("[2001:db8::1]".into())));
+        for wrong in
+            ["*", "[2001:db8::x]", "a.*.org", "app.example.org:443", "https://app.example.org", "a b"]
+        {
             assert!(HostPattern::text(wrong).is_err(), "{wrong}");
         }
     }

@@ -68,10 +68,18 @@ impl ConfigTable {
     fn check_addresses(&self, review: &mut Review<'_>) {
         let mut bound: HashSet<SocketAddr> = HashSet::new();
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.get_ref());
-        let addresses = listeners.flat_map(|listener| listener.get_ref().addresses());
-        for (address, span) in addresses.chain(self.admin.tcp_address()) {
-            if address.port() != 0 && !bound.insert(address) {
-                review.mistake(span, format!("{address} is bound by a listener already; list it once"));
+        for (address, span) in listeners.flat_map(|listener| listener.get_ref().addresses()) {
+            if address.port() == 0 {
+                continue;
+            }
+            if self.admin.tcp_address() == Some(address) {
+                review.mistake(
+                    span.clone(),
+                    format!("[admin] listens on {address}; give one of the two another port"),
+                );
+            }
+            if !bound.insert(address) {
+                review.mistake(span, format!("{address} is bound by a listener above already; list it once"));
             }
         }
     }
