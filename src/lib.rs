@@ -24,6 +24,8 @@ pub mod proxy;
 
 pub mod snapshot;
 
+pub mod telemetry;
+
 pub mod route;
 
 pub mod backend;
@@ -42,4 +44,3 @@ pub mod config;
 pub mod drain;
 pub mod net;
 pub mod permit;
-pub mod telemetry;

@@ -2,4 +2,5 @@
 
 mod configuration;
 mod harness;
+mod house;
 mod session;
