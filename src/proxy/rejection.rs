@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::backend::BackendError;
 use crate::net::{Body, full};
 use crate::route::BadHost;
 
@@ -301,10 +302,8 @@ impl Rejection {
             Self::ArrivalTimeout => "The request did not arrive in time.".into(),
             Self::HttpOnTls => "This port speaks TLS, and plain HTTP arrived. Use https:// or wss://.".into(),
             Self::Draining => "The gateway is about to stop. Connect again: another will answer.".into(),
-            Self::BackendFailed { hint } => format!("The application behind this gateway failed: {hint}."),
-            Self::BackendTimeout { hint } => {
-                format!("The application behind this gateway is too slow: {hint}.")
-            }
+            Self::BackendFailed { hint } => format!("Bad gateway: {hint}."),
+            Self::BackendTimeout { hint } => format!("Gateway timeout: {hint}."),
         };
         format!("{sentence}\n")
     }
@@ -313,6 +312,23 @@ impl Rejection {
 impl From<BadHost> for Rejection {
     fn from(why: BadHost) -> Self {
         Self::BadHost(why)
+    }
+}
+
+impl From<&BackendError> for Rejection {
+    fn from(error: &BackendError) -> Self {
+        match error {
+            BackendError::Dial(_) | BackendError::Exchange(_) | BackendError::UnaskedUpgrade => {
+                Self::BackendFailed { hint: error.to_string() }
+            }
+            BackendError::DialTimeout(_) | BackendError::ResponseTimeout(_) => {
+                Self::BackendTimeout { hint: error.to_string() }
+            }
+            BackendError::ClientSilent(_) => Self::ArrivalTimeout,
+            BackendError::ConnectMethod => {
+                Self::Method { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" }
+            }
+        }
     }
 }
 
@@ -329,12 +345,13 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use http_body_util::BodyExt;
 
     use super::*;
 
-    /// One of each: the match makes a new variant fail to compile until it is added here.
+    /// One of each.
     fn all() -> Vec<Rejection> {
         let all = vec![
             Rejection::NotWebSocket,
@@ -360,8 +377,8 @@ mod tests {
             Rejection::ArrivalTimeout,
             Rejection::HttpOnTls,
             Rejection::Draining,
-            Rejection::BackendFailed { hint: "it refused the connection".into() },
-            Rejection::BackendTimeout { hint: "no answer within 30s".into() },
+            Rejection::from(&BackendError::UnaskedUpgrade),
+            Rejection::from(&BackendError::ResponseTimeout(Duration::from_secs(30))),
         ];
         assert_eq!(all.len(), Rejection::LABELS.len());
         all
