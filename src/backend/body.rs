@@ -59,6 +59,7 @@ where
         let silence = self.silence;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
         if timer.as_mut().poll(cx).is_ready() {
+            self.tell(Upload::forfeited);
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
         self.tell(Upload::waits);
@@ -81,39 +82,52 @@ pub(super) struct Upload(Mutex<State>);
 #[derive(Debug, Clone, Copy)]
 struct State {
     moved_at: Instant,
-    waits_for_client: bool,
+    turn: Turn,
+}
+
+/// Who is to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The backend takes the last piece, or answers.
+    Backend,
+    /// The client sends the next piece.
+    Client,
+    /// Nobody: the client was silent for too long.
+    Forfeited,
 }
 
 impl Upload {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { moved_at: Instant::now(), waits_for_client: false }))
+        Self(Mutex::new(State { moved_at: Instant::now(), turn: Turn::Backend }))
     }
 
-    /// A piece has gone, or the way is open for the first one.
-    pub(super) fn moved(&self) {
-        self.set(State { moved_at: Instant::now(), waits_for_client: false });
+    /// The way to the backend is open; the body may be under way already.
+    pub(super) fn opened(&self) {
+        self.change(|state| state.moved_at = Instant::now());
     }
 
     pub(super) fn moved_at(&self) -> Instant {
-        self.state().moved_at
+        self.change(|state| state.moved_at)
     }
 
-    /// Whether the client owes us a piece for so long.
-    pub(super) fn is_client_silent(&self, silence: Duration) -> bool {
-        let state = self.state();
-        state.waits_for_client && state.moved_at.elapsed() >= silence
+    pub(super) fn turn(&self) -> Turn {
+        self.change(|state| state.turn)
+    }
+
+    fn moved(&self) {
+        self.change(|state| *state = State { moved_at: Instant::now(), turn: Turn::Backend });
     }
 
     fn waits(&self) {
-        self.set(State { waits_for_client: true, ..self.state() });
+        self.change(|state| state.turn = Turn::Client);
     }
 
-    fn state(&self) -> State {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn forfeited(&self) {
+        self.change(|state| state.turn = Turn::Forfeited);
     }
 
-    fn set(&self, state: State) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -156,11 +170,11 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
         }
-        assert!(!upload.is_client_silent(SILENCE));
+        assert_eq!(upload.turn(), Turn::Backend);
         let _sender = slow.await.unwrap();
         let error = body.frame().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(upload.is_client_silent(SILENCE));
+        assert_eq!(upload.turn(), Turn::Forfeited);
     }
 
     #[tokio::test(start_paused = true)]
@@ -170,7 +184,7 @@ mod tests {
         let mut body = Watched::upload(Pieces(receiver), SILENCE, Arc::clone(&upload));
         sender.send(Bytes::from_static(b"x")).await.unwrap();
         tokio::time::sleep(SILENCE * 3).await;
-        assert!(!upload.is_client_silent(SILENCE));
+        assert_eq!(upload.turn(), Turn::Backend);
         assert!(body.frame().await.unwrap().is_ok());
         drop(sender);
         assert!(body.frame().await.is_none());

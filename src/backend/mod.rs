@@ -21,7 +21,7 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use self::body::{Upload, Watched};
+use self::body::{Turn, Upload, Watched};
 use self::dial::Dialer;
 use crate::config;
 use crate::drain::Watch;
@@ -177,7 +177,7 @@ impl Backend {
         let mut answer = self.client.request(request);
         tokio::select! {
             answer = &mut answer => return answer.map_err(|error| self.failed(error, upload)),
-            _ = connection.wait_for_connection_metadata() => upload.moved(),
+            _ = connection.wait_for_connection_metadata() => upload.opened(),
         }
         loop {
             let deadline = upload.moved_at() + self.response_timeout;
@@ -187,16 +187,15 @@ impl Backend {
             if upload.moved_at() + self.response_timeout > deadline {
                 continue;
             }
-            return Err(if upload.is_client_silent(self.response_timeout) {
-                BackendError::ClientSilent(self.response_timeout)
-            } else {
-                BackendError::ResponseTimeout(self.response_timeout)
+            return Err(match upload.turn() {
+                Turn::Backend => BackendError::ResponseTimeout(self.response_timeout),
+                Turn::Client | Turn::Forfeited => BackendError::ClientSilent(self.response_timeout),
             });
         }
     }
 
     fn failed(&self, error: legacy::Error, upload: &Upload) -> BackendError {
-        if upload.is_client_silent(self.response_timeout) {
+        if upload.turn() == Turn::Forfeited {
             return BackendError::ClientSilent(self.response_timeout);
         }
         if !error.is_connect() {

@@ -1,6 +1,6 @@
 //! Static files: the web application on the same domain.
 //!
-//! A path is parsed into names ([`path`]), looked up below the root ([`locate`]), and answered by
+//! A path is parsed into names (`path`), looked up below the root (`locate`), and answered by
 //! tower-http's `ServeFile`: types, ranges, conditional requests, precompressed files. As with nginx's
 //! `root`, the whole path of the request is looked up, whatever the route's prefix.
 
