@@ -1,1 +1,168 @@
-//! To be written.
+//! The life of the process: bind, serve, drain, stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin, AdminError};
+use crate::config::Config;
+use crate::listener::{self, BindError, Bound};
+use crate::proxy::{Rejection, Shared};
+use crate::snapshot::{BuildError, Snapshot};
+use crate::telemetry::Metrics;
+use crate::tunnel::Ending;
+use crate::worker::Workers;
+
+/// Descriptors of a session: the client's and the broker's.
+const FILES_A_CONNECTION: u64 = 2;
+
+/// Descriptors the process needs beside its connections: listeners, runtimes, log, files of a site.
+const FILES_BESIDE: u64 = 128;
+
+/// What cut work may still take to write its log lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// A gateway whose addresses are bound, and that serves nobody yet.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    bound: Vec<Bound>,
+    admin: Option<Admin>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far the gateway's life has come; the admin listener's `/ready` looks at it.
+pub use crate::admin::Stage;
+
+/// Why a gateway can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An upstream or a site.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin listener.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The metrics recorder.
+    #[error("the metrics can't be set up")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The threads.
+    #[error("the workers can't start")]
+    Workers(#[from] io::Error),
+}
+
+impl Gateway {
+    /// Build all there is and bind all addresses, within a runtime: either all of it, or an error and
+    /// nothing.
+    ///
+    /// # Errors
+    /// The first thing that does not do.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let endings = Ending::all_labels();
+        let metrics = Metrics::build(&Rejection::LABELS, endings)?;
+        let snapshot = Snapshot::build(Arc::new(config), &metrics, None)?;
+        let config = Arc::clone(&snapshot.config);
+        let mut bound = Vec::new();
+        for listener in &config.listeners {
+            bound.extend(listener::bind(listener)?);
+        }
+        let shared = Shared::new(snapshot, metrics);
+        let (stage, stages) = watch::channel(Stage::Starting);
+        let admin = match &config.admin {
+            Some(admin) => Some(admin::bind(admin, Arc::clone(&shared), stages)?),
+            None => None,
+        };
+        check_open_files(config.limits.connections);
+        Ok(Self { shared, bound, admin, stage })
+    }
+
+    /// Where it listens for clients, in the configuration's order.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(Bound::address).collect()
+    }
+
+    /// Where the admin listener listens, if on TCP.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(Admin::address)
+    }
+
+    /// What all its connections share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Serve until `asked` to stop, then drain; `now` cuts a drain short.
+    ///
+    /// # Errors
+    /// When the workers can't start.
+    pub async fn run(
+        self,
+        asked: impl Future<Output = ()>,
+        now: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
+        let Self { shared, bound, admin, stage } = self;
+        let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        let mut listening = JoinSet::new();
+        for bound in bound {
+            info!(listener = %bound.listener().config.name, address = %bound.address(), tls = bound.listener().tls.is_some(), "listening");
+            let workers = Arc::clone(&workers);
+            listening.spawn(bound.accept_all(move |accepted| workers.hand(accepted)));
+        }
+        let admin = admin.map(|admin| tokio::spawn(admin.serve()));
+        stage.send_replace(Stage::Ready);
+        asked.await;
+
+        info!("asked to stop: draining");
+        stage.send_replace(Stage::Draining);
+        let finished = async {
+            let drain = shared.snapshot.load().config.drain.clone();
+            tokio::time::sleep(drain.delay).await;
+            listening.shutdown().await;
+            shared.drain.ask();
+            timeout(drain.window + drain.grace, shared.drain.ended()).await.is_ok()
+        };
+        let finished = tokio::select! {
+            finished = finished => finished,
+            () = now => false,
+        };
+        if !finished {
+            warn!(left = shared.drain.work(), "cutting what is left");
+            listening.shutdown().await;
+            shared.drain.cut();
+            let _ = timeout(LAST_LINES, shared.drain.ended()).await;
+        }
+        if let Some(admin) = admin {
+            admin.abort();
+        }
+        // Joining the threads would block this one, which may be a test's.
+        let workers = Arc::into_inner(workers);
+        let _ = tokio::task::spawn_blocking(|| workers.map(Workers::stop)).await;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Raise the limit of open files, and say when it is too low for what is configured.
+fn check_open_files(connections: usize) {
+    let needed = connections as u64 * FILES_A_CONNECTION + FILES_BESIDE;
+    match listener::raise_open_files() {
+        Some(limit) if limit < needed => warn!(
+            limit, needed, connections,
+            "the limit of open files is too low for limits.connections: raise it (LimitNOFILE, ulimit -n), or lower limits.connections to {}",
+            limit.saturating_sub(FILES_BESIDE) / FILES_A_CONNECTION
+        ),
+        _ => {}
+    }
+}

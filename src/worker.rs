@@ -1,1 +1,94 @@
-//! To be written.
+//! One core: a thread with a runtime of its own, and the connections it serves.
+//!
+//! A connection stays on the worker that got it: no message crosses threads. New ones go to the worker
+//! with the fewest, since sessions last and an even start is all the balance there is.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tracing::error;
+
+use crate::listener::{Accepted, connection};
+use crate::proxy::Shared;
+
+/// All workers.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    /// Unbounded, yet bounded: what is sent was admitted by the kernel's accept, and is taken out at once.
+    inbox: mpsc::UnboundedSender<Accepted>,
+    served: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Start `count` workers.
+    ///
+    /// # Errors
+    /// When the process may have no more threads or descriptors.
+    pub fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
+        let workers = (0..count.max(1)).map(|index| Worker::start(index, Arc::clone(shared)));
+        Ok(Self { workers: workers.collect::<io::Result<_>>()? })
+    }
+
+    /// Hand a client to the worker that serves the fewest.
+    pub fn hand(&self, accepted: Accepted) {
+        let idlest = self.workers.iter().min_by_key(|worker| worker.served.load(Ordering::Relaxed));
+        if let Some(worker) = idlest {
+            worker.served.fetch_add(1, Ordering::Relaxed);
+            // A worker that is gone has closed its inbox, and the client is hung up on.
+            let _ = worker.inbox.send(accepted);
+        }
+    }
+
+    /// Stop the threads, and all that still runs on them.
+    pub fn stop(mut self) {
+        for worker in &mut self.workers {
+            let (closed, _) = mpsc::unbounded_channel();
+            worker.inbox = closed;
+        }
+        for worker in &mut self.workers {
+            if worker.thread.take().is_some_and(|thread| thread.join().is_err()) {
+                error!("a worker panicked; please report this with the log lines above");
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let (inbox, incoming) = mpsc::unbounded_channel();
+        let served = Arc::new(AtomicUsize::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let load = Arc::clone(&served);
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || runtime.block_on(work(incoming, shared, load)))?;
+        Ok(Self { inbox, served, thread: Some(thread) })
+    }
+}
+
+/// Serve what comes until the inbox is closed. What still runs then is dropped with the runtime.
+async fn work(mut incoming: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Shared>, served: Arc<AtomicUsize>) {
+    while let Some(accepted) = incoming.recv().await {
+        let load = Load(Arc::clone(&served));
+        tokio::spawn(connection::serve(accepted, Arc::clone(&shared), Box::new(load)));
+    }
+}
+
+/// One connection of a worker, its session included.
+#[derive(Debug)]
+struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

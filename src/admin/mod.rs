@@ -1,1 +1,193 @@
-//! To be written.
+//! The admin listener: is it alive, is it ready, and what has it counted.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::config::{self, AdminAddress};
+use crate::mqtt::PacketType;
+use crate::net::{Body, full};
+use crate::proxy::Shared;
+use crate::tunnel::Flow;
+
+/// How long a request's head, and an idle connection, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long accept rests after an error.
+const REST: Duration = Duration::from_millis(100);
+
+/// How far the gateway's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Bound, not serving.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Serving what is left.
+    Draining,
+}
+
+/// A bound admin listener.
+#[derive(Debug)]
+pub struct Admin {
+    socket: Socket,
+    shared: Arc<Shared>,
+    stage: watch::Receiver<Stage>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Why there is no admin listener.
+#[derive(Debug, thiserror::Error)]
+#[error("the admin listener can't listen on {address}: {source}; choose another `admin.address`, or switch it off with `admin.enabled = false`")]
+pub struct AdminError {
+    address: String,
+    source: io::Error,
+}
+
+/// Bind the admin listener, within a runtime.
+///
+/// # Errors
+/// When the address is taken or not allowed.
+pub fn bind(config: &config::Admin, shared: Arc<Shared>, stage: watch::Receiver<Stage>) -> Result<Admin, AdminError> {
+    let socket = match &config.address {
+        AdminAddress::Tcp(address) => {
+            bind_tcp(*address).map_err(|source| AdminError { address: address.to_string(), source })?
+        }
+        AdminAddress::Unix(path) => {
+            let bound = remove_stale(path).and_then(|()| UnixListener::bind(path));
+            Socket::Unix(bound.map_err(|source| AdminError { address: path.display().to_string(), source })?)
+        }
+    };
+    Ok(Admin { socket, shared, stage })
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(Socket::Tcp(TcpListener::from_std(listener)?))
+}
+
+/// A socket file that nobody listens on any more is a process's that was killed.
+fn remove_stale(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+impl Admin {
+    /// Where it listens, if on TCP.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Serve for ever.
+    pub async fn serve(self) {
+        let Self { socket, shared, stage } = self;
+        match &socket {
+            Socket::Tcp(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
+            Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
+        }
+        loop {
+            let accepted = match &socket {
+                Socket::Tcp(listener) => {
+                    listener.accept().await.map(|(stream, _)| serve_one(stream, &shared, &stage))
+                }
+                Socket::Unix(listener) => {
+                    listener.accept().await.map(|(stream, _)| serve_one(stream, &shared, &stage))
+                }
+            };
+            if let Err(error) = accepted {
+                debug!(%error, "the admin listener can't accept for now");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: &Arc<Shared>,
+    stage: &watch::Receiver<Stage>,
+) {
+    let (shared, stage) = (Arc::clone(shared), stage.clone());
+    tokio::spawn(async move {
+        let service = service_fn(|request| {
+            let response = answer(&request, &shared, *stage.borrow());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            debug!(%error, "an admin connection broke");
+        }
+    });
+}
+
+fn answer(request: &Request<Incoming>, shared: &Shared, stage: Stage) -> Response<Body> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match (request.uri().path(), stage) {
+        ("/live", _) => text(StatusCode::OK, "live\n"),
+        ("/ready", Stage::Ready) => text(StatusCode::OK, "ready\n"),
+        ("/ready", Stage::Starting) => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        ("/ready", Stage::Draining) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        ("/metrics", _) => metrics(shared),
+        _ => text(StatusCode::NOT_FOUND, "there is /live, /ready and /metrics\n"),
+    }
+}
+
+fn metrics(shared: &Shared) -> Response<Body> {
+    publish("up", &shared.traffic.up, shared);
+    publish("down", &shared.traffic.down, shared);
+    for upstream in shared.snapshot.load().pools.values() {
+        upstream.publish(Instant::now());
+    }
+    let mut response = text(StatusCode::OK, shared.metrics.render());
+    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, format);
+    response
+}
+
+fn publish(direction: &'static str, flow: &Flow, shared: &Shared) {
+    let packets = PacketType::ALL.iter().map(|packet_type| (packet_type.label(), flow.packets(*packet_type)));
+    shared.metrics.traffic(direction, flow.bytes(), packets);
+}
+
+fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

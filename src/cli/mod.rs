@@ -1,1 +1,95 @@
-//! To be written.
+//! The command line: one file a command.
+
+mod check;
+mod completions;
+#[cfg(feature = "demo")]
+mod demo;
+mod run;
+mod signals;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::ConfigErrors;
+
+/// Where the configuration is when no `--config` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/brokergate/brokergate.toml";
+
+/// Carries MQTT over WebSocket to brokers: TLS, weights, the client's address, and the web application
+/// on one domain.
+#[derive(Debug, Parser)]
+#[command(name = "brokergate", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT, then drain; a second one stops at once.
+    Run(ConfigArgument),
+    /// Say whether a configuration would work, and what it would do.
+    Check(ConfigArgument),
+    /// Show the gateway at work: a broker, a certificate and a page, without any file.
+    #[cfg(feature = "demo")]
+    Demo {
+        /// The port of the page and of wss; the next free one where it is taken.
+        #[arg(long, default_value_t = crate::demo::DEFAULT_PORT)]
+        port: u16,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG, env = "BROKERGATE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Run the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Help and version are no mistakes, and clap knows which stream they belong to.
+            let code = usage.exit_code();
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
+    let done = match arguments.command {
+        Command::Run(ConfigArgument { config }) => run::run(&config),
+        Command::Check(ConfigArgument { config }) => check::run(&config),
+        #[cfg(feature = "demo")]
+        Command::Demo { port } => demo::run(port),
+        Command::Completions { shell } => completions::run(shell),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    if error.is::<ConfigErrors>() {
+        // Each mistake has its file and line before it already.
+        say(&error);
+        return ExitCode::from(2);
+    }
+    say(&format_args!("brokergate: {error:#}"));
+    ExitCode::FAILURE
+}
+
+/// To standard error, whoever still reads it.
+fn say(text: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// To standard output, whoever still reads it.
+fn print(text: &dyn Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}

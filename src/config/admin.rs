@@ -1,8 +1,17 @@
 //! `[runtime]`, `[admin]` and `[drain]`: the process itself.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::listener::bindable;
+use super::review::{Review, Span};
+use super::value::{Leaf, Written};
 
 /// The shape of the process. Not reloadable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,4 +45,92 @@ pub struct Drain {
     pub window: Duration,
     /// After the goodbyes, sessions have so long to end; then they are cut.
     pub grace: Duration,
+}
+
+/// `[runtime]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RuntimeTable {
+    workers: Option<Spanned<i64>>,
+}
+
+impl RuntimeTable {
+    pub(super) fn check(self, review: &mut Review<'_>) -> Runtime {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Runtime { workers: review.count(self.workers, 1..=1024, cores) }
+    }
+}
+
+/// `[admin]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AdminTable {
+    enabled: Option<bool>,
+    address: Written<AdminAddress>,
+}
+
+impl AdminTable {
+    pub(super) fn check(self, review: &mut Review<'_>) -> Option<Admin> {
+        let default = SocketAddr::from(([127, 0, 0, 1], 9901));
+        let address = match self.address {
+            None => AdminAddress::Tcp(default),
+            Some(written) => {
+                let span = written.span();
+                let address = written.into_inner().0;
+                if matches!(address, AdminAddress::Tcp(address) if !address.ip().is_loopback()) {
+                    review.warning(
+                        span,
+                        "everybody who reaches this address can drain and reload the gateway; \
+                         write a loopback address or a Unix socket",
+                    );
+                }
+                match address {
+                    AdminAddress::Unix(path) => AdminAddress::Unix(review.path(path)),
+                    tcp @ AdminAddress::Tcp(_) => tcp,
+                }
+            }
+        };
+        self.enabled.unwrap_or(true).then_some(Admin { address })
+    }
+
+    /// The TCP address that is written, and where.
+    pub(super) fn tcp_address(&self) -> Option<(SocketAddr, Span)> {
+        let written = self.address.as_ref()?;
+        match written.get_ref().0 {
+            AdminAddress::Tcp(address) => Some((address, written.span())),
+            AdminAddress::Unix(_) => None,
+        }
+    }
+}
+
+impl Leaf for AdminAddress {
+    const FORM: &'static str = "an address such as \"127.0.0.1:9901\" or \"unix:/run/brokergate/admin.sock\"";
+
+    fn text(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(format!("the socket's path is missing; write {}", Self::FORM)),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => bindable(text, 9901).map(Self::Tcp),
+        }
+    }
+}
+
+/// `[drain]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DrainTable {
+    delay: Written<Duration>,
+    window: Written<Duration>,
+    grace: Written<Duration>,
+}
+
+impl DrainTable {
+    pub(super) fn check(self, review: &mut Review<'_>) -> Drain {
+        const RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
+        Drain {
+            delay: review.time(self.delay, RANGE, Duration::ZERO),
+            window: review.time(self.window, RANGE, Duration::from_secs(5)),
+            grace: review.time(self.grace, RANGE, Duration::from_secs(10)),
+        }
+    }
 }

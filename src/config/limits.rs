@@ -1,6 +1,13 @@
 //! `[limits]`: what one client, and all clients together, may cost.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::review::Review;
+use super::value::{OrOff, Size, Written};
 
 /// Caps, deadlines and sizes. Sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,4 +42,60 @@ pub struct Limits {
     pub tcp_keepalive: Option<Duration>,
     /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`); `None` is the kernel's choice.
     pub tcp_user_timeout: Option<Duration>,
+}
+
+/// `[limits]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitsTable {
+    connections: Option<Spanned<i64>>,
+    connections_per_address: Written<OrOff<i64>>,
+    tls_handshakes: Option<Spanned<i64>>,
+    arrival_timeout: Written<Duration>,
+    connect_timeout: Written<Duration>,
+    max_head_size: Written<Size>,
+    max_headers: Option<Spanned<i64>>,
+    max_connect_size: Written<Size>,
+    max_packet_size: Written<Size>,
+    max_pending_size: Written<Size>,
+    write_stall_timeout: Written<Duration>,
+    half_close_timeout: Written<Duration>,
+    idle_request_timeout: Written<Duration>,
+    tcp_keepalive: Written<OrOff<Duration>>,
+    tcp_user_timeout: Written<OrOff<Duration>>,
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+/// Beyond this, a cap is a slip of the finger.
+const MANY: usize = 10_000_000;
+/// Deadlines: long enough for a slow link, short enough to be one.
+const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+/// Linux takes up to 32767 s, and a quarter of it is our interval.
+const KEEPALIVE: RangeInclusive<Duration> = Duration::from_secs(4)..=Duration::from_hours(9);
+
+impl LimitsTable {
+    pub(super) fn check(self, review: &mut Review<'_>) -> Limits {
+        let seconds = Duration::from_secs;
+        Limits {
+            connections: review.count(self.connections, 1..=MANY, 65_536),
+            connections_per_address: review.count_or_off(self.connections_per_address, 1..=MANY),
+            tls_handshakes: review.count(self.tls_handshakes, 1..=MANY, 256),
+            arrival_timeout: review.time(self.arrival_timeout, DEADLINE, seconds(10)),
+            connect_timeout: review.time(self.connect_timeout, DEADLINE, seconds(10)),
+            // hyper reads a head into no less than 8 KiB.
+            max_head_size: review.size(self.max_head_size, 8 * KIB..=MIB, 16 * KIB),
+            max_headers: review.count(self.max_headers, 16..=1000, 100),
+            // A CONNECT holds five strings of up to 64 KiB, and properties.
+            max_connect_size: review.size(self.max_connect_size, KIB..=MIB, 64 * KIB),
+            // MQTT's own bound is 256 MiB ([MQTT5] 1.5.5).
+            max_packet_size: review.size(self.max_packet_size, KIB..=256 * MIB, 16 * MIB),
+            max_pending_size: review.size(self.max_pending_size, KIB..=16 * MIB, 64 * KIB),
+            write_stall_timeout: review.time(self.write_stall_timeout, DEADLINE, seconds(30)),
+            half_close_timeout: review.time(self.half_close_timeout, DEADLINE, seconds(10)),
+            idle_request_timeout: review.time(self.idle_request_timeout, DEADLINE, seconds(60)),
+            tcp_keepalive: review.time_or_off(self.tcp_keepalive, KEEPALIVE, seconds(60)),
+            tcp_user_timeout: review.time_or_off(self.tcp_user_timeout, KEEPALIVE, seconds(60)),
+        }
+    }
 }

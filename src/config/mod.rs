@@ -1,35 +1,49 @@
 //! The configuration: one TOML file, read once into types that cannot be wrong.
 //!
-//! The file's form (`file`, what a person writes) and the working form (here and in one file a
-//! section) are different types. After [`load`] nobody asks again whether a weight is zero or a
-//! route's upstream exists.
+//! What a person writes (the `…Table` types) and what works (`Config` and its parts) are different
+//! types; each section has both in one file. [`load`] reads the first into the second and tells every
+//! mistake at once. After it nobody asks again whether a weight is zero or a route's upstream exists.
 
 mod admin;
+mod document;
+mod endpoint;
+mod error;
+mod forwarded;
 mod limits;
 mod listener;
 mod log;
+mod nearest;
+mod review;
 mod route;
+mod table;
 mod upstream;
+mod url;
 mod value;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 pub use admin::{Admin, AdminAddress, Drain, Runtime};
+pub use endpoint::{Endpoint, EndpointAddress, ProxyVersion, Transport};
+pub use error::{ConfigErrors, Note};
+pub use forwarded::{ForwardedFor, ForwardedOptions, ForwardedPort, HostHeader, Template, TemplatePart};
 pub use limits::Limits;
 pub use listener::{CertificateFiles, Listener, ListenerTls, TlsVersion};
 pub use log::{Log, LogFormat};
 pub use route::{
     Backend, BackendAddress, HostPattern, MqttTarget, Origins, PathPattern, Redirect, Route, Site, Target,
 };
-pub use upstream::{
-    Balance, BrokerTls, Endpoint, EndpointAddress, ForwardedFor, ForwardedOptions, ForwardedPort, HostHeader,
-    ProxyVersion, Template, TemplatePart, Transport, Upstream,
-};
+pub use upstream::{Balance, BrokerTls, Upstream};
 pub use value::Weight;
+
+use document::Document;
+use review::Review;
+use table::ConfigTable;
 
 /// What the gateway is asked to do, checked.
 #[derive(Debug, Clone)]
@@ -54,4 +68,48 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Brokers by upstream name. Every `MqttTarget::upstream` is a key of it.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// What works, but is probably not wanted.
+    pub warnings: Vec<Note>,
+}
+
+/// The configuration in the file at `path`, with the process's environment.
+///
+/// # Errors
+/// The file cannot be read, or every mistake in it.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let text = read(path)?;
+    parse(path, &text, &|name| std::env::var(name).ok())
+}
+
+/// The configuration in `text`, as if it stood in the file `source`: relative paths start at its folder.
+///
+/// # Errors
+/// Every mistake in `text`.
+pub fn parse(
+    source: &Path,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let document = Document::parse(source, text)?;
+    let mut review = Review::new(&document);
+    let tables: ConfigTable = document.read(environment, &mut review);
+    let config = tables.check(&mut review);
+    let warnings = review.finish()?;
+    Ok(Config { warnings, source: source.to_owned(), ..config })
+}
+
+fn read(path: &Path) -> Result<String, ConfigErrors> {
+    let file = path.to_owned();
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ConfigErrors::Missing { file }),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            return Err(ConfigErrors::Folder { file });
+        }
+        Err(source) => return Err(ConfigErrors::Unreadable { file, source }),
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        ConfigErrors::NotText { file, line: sound.iter().filter(|byte| **byte == b'\n').count() + 1 }
+    })
 }

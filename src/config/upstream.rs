@@ -1,13 +1,20 @@
 //! `[upstreams.NAME]`: brokers, and how to reach them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use serde::Deserialize;
+use toml::Spanned;
 
-use super::Weight;
+use super::endpoint::{Endpoint, EndpointTable, Transport, WrittenEndpoint};
+use super::forwarded::{ForwardedOptions, ForwardedTable};
+use super::listener::CertificateTable;
+use super::review::{Review, Span};
+use super::value::{Label, Leaf, Written, WrittenList};
 
 /// A named group of brokers.
 #[derive(Debug, Clone)]
@@ -37,9 +44,11 @@ pub struct Upstream {
 }
 
 /// How a pool picks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Balance {
     /// Smooth weighted round robin.
+    #[default]
     Weighted,
     /// The fewest sessions for its weight.
     LeastSessions,
@@ -47,70 +56,6 @@ pub enum Balance {
     ClientId,
     /// Weighted rendezvous hash of the client's address.
     SourceAddress,
-}
-
-/// One broker address.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// Its name in logs and metrics: the configured one, or its URL.
-    pub name: Arc<str>,
-    /// What we speak to it.
-    pub transport: Transport,
-    /// Where it listens.
-    pub address: EndpointAddress,
-    /// Whether the transport is wrapped in TLS (`wss`, `mqtts`).
-    pub tls: bool,
-    /// The name verified in its certificate and sent as SNI; by default the URL's host.
-    pub server_name: Option<Box<str>>,
-    /// Its share.
-    pub weight: Weight,
-    /// Its cap of sessions; `None` is no cap.
-    pub max_sessions: Option<usize>,
-    /// Used only when no other endpoint is up.
-    pub backup: bool,
-    /// PROXY preamble sent first.
-    pub proxy_protocol: Option<ProxyVersion>,
-}
-
-/// What an endpoint speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transport {
-    /// MQTT packets right on the stream.
-    Mqtt,
-    /// MQTT inside WebSocket.
-    WebSocket {
-        /// Path and query of the handshake.
-        path: Box<str>,
-        /// The URL's authority: the `Host` unless the client's own is passed on.
-        authority: Box<str>,
-        /// The subprotocol offered; `None` passes on the client's choice (or `mqtt` if it had none).
-        subprotocol: Option<Box<str>>,
-    },
-}
-
-/// Where an endpoint listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EndpointAddress {
-    /// An IP address.
-    Ip(SocketAddr),
-    /// A name.
-    Name {
-        /// DNS name.
-        host: Box<str>,
-        /// TCP port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-/// A version of the PROXY protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyVersion {
-    /// Text.
-    V1,
-    /// Binary, with TLVs about TLS.
-    V2,
 }
 
 /// How TLS brokers prove themselves, and we to them.
@@ -122,76 +67,130 @@ pub struct BrokerTls {
     pub client_certificate: Option<super::CertificateFiles>,
 }
 
-/// What HTTP-speaking brokers and backends learn about the client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ForwardedOptions {
-    /// The form of `X-Forwarded-For`.
-    pub forwarded_for: ForwardedFor,
-    /// The meaning of `X-Forwarded-Port`.
-    pub port: ForwardedPort,
-    /// Whose `Host` is sent.
-    pub host: HostHeader,
-    /// Whether `Cookie` is passed on.
-    pub cookie: bool,
-    /// Headers added or overwritten, last.
-    pub set_headers: Vec<(HeaderName, Template)>,
+/// How long a dial may take, of endpoints and backends.
+pub(super) const DIAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(10);
+
+/// `[upstreams.NAME]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as [upstreams.NAME]")]
+pub(super) struct UpstreamTable {
+    balance: Balance,
+    endpoints: Option<Spanned<Vec<WrittenEndpoint>>>,
+    attempts: Option<Spanned<i64>>,
+    dial_timeout: Written<Duration>,
+    connack_timeout: Written<Duration>,
+    avoid: Written<Duration>,
+    keepalive_margin: Written<Duration>,
+    tls: Option<Spanned<BrokerTlsTable>>,
+    forwarded: Option<Spanned<ForwardedTable>>,
+    source_addresses: WrittenList<IpAddr>,
 }
 
-/// The form of `X-Forwarded-For`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ForwardedFor {
-    /// `192.0.2.1`
-    #[default]
-    Address,
-    /// `192.0.2.1:50000`, `[2001:db8::1]:50000`
-    AddressPort,
+impl UpstreamTable {
+    /// The upstream, if there is enough of it.
+    pub(super) fn check(
+        name: &Spanned<String>,
+        table: Spanned<Self>,
+        review: &mut Review<'_>,
+    ) -> Option<Upstream> {
+        const HOUR: Duration = Duration::from_hours(1);
+        let span = table.span();
+        let table = table.into_inner();
+        if let Err(sentence) = Label::text(name.get_ref()) {
+            review.mistake(name.span(), sentence);
+        }
+        let endpoints = check_endpoints(table.endpoints, span, review);
+        let speaks_tls = endpoints.iter().any(|endpoint| endpoint.tls);
+        if let Some(tls) = table.tls.as_ref().filter(|_| !speaks_tls && !endpoints.is_empty()) {
+            review.warning(tls.span(), "no endpoint here is wss:// or mqtts://, so this is never used");
+        }
+        let speaks_websocket = endpoints.iter().any(|endpoint| endpoint.transport != Transport::Mqtt);
+        if let Some(forwarded) =
+            table.forwarded.as_ref().filter(|_| !speaks_websocket && !endpoints.is_empty())
+        {
+            review.warning(
+                forwarded.span(),
+                "MQTT over TCP has no headers, so this is never used; endpoints can tell the client's address by `proxy_protocol`",
+            );
+        }
+        let seconds = Duration::from_secs;
+        Some(Upstream {
+            name: name.get_ref().as_str().into(),
+            balance: table.balance,
+            attempts: review.count(table.attempts, 1..=100, 3),
+            dial_timeout: review.time(table.dial_timeout, DIAL, seconds(5)),
+            connack_timeout: review.time(table.connack_timeout, DIAL, seconds(10)),
+            avoid: review.time(table.avoid, Duration::ZERO..=HOUR, seconds(10)),
+            keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
+            tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),
+            // A large cookie of the web application makes Mosquitto refuse the handshake.
+            forwarded: table.forwarded.map(Spanned::into_inner).unwrap_or_default().check(false, review),
+            source_addresses: table
+                .source_addresses
+                .map(Spanned::into_inner)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|address| address.into_inner().0)
+                .collect(),
+            endpoints,
+        })
+        .filter(|upstream| !upstream.endpoints.is_empty())
+    }
 }
 
-/// The meaning of `X-Forwarded-Port`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ForwardedPort {
-    /// The client's source port: what EMQX reads.
-    #[default]
-    Client,
-    /// The port of our listener.
-    Listener,
+fn check_endpoints(
+    written: Option<Spanned<Vec<WrittenEndpoint>>>,
+    upstream: Span,
+    review: &mut Review<'_>,
+) -> Vec<Arc<Endpoint>> {
+    const ADVICE: &str = "list at least one broker, such as [\"ws://192.0.2.1:8083/mqtt\"]";
+    let Some(written) = written else {
+        review.missing(upstream, "endpoints", ADVICE);
+        return Vec::new();
+    };
+    let list = written.span();
+    if written.get_ref().is_empty() {
+        review.empty(list, ADVICE);
+        return Vec::new();
+    }
+    let mut names = HashSet::new();
+    let mut endpoints = Vec::new();
+    let mut complete = true;
+    for item in written.into_inner() {
+        let span = item.span();
+        let Some(endpoint) = EndpointTable::check(item, review) else {
+            complete = false;
+            continue;
+        };
+        if !names.insert(Arc::clone(&endpoint.name)) {
+            review.mistake(
+                span,
+                format!("this upstream has an endpoint {:?} already; raise its `weight`, or give this one a `name`", endpoint.name),
+            );
+        }
+        endpoints.push(Arc::new(endpoint));
+    }
+    if complete && endpoints.iter().all(|endpoint| endpoint.backup) {
+        review.mistake(list, "every endpoint is a backup; leave `backup` out of at least one");
+    }
+    endpoints
 }
 
-/// Whose `Host` is sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum HostHeader {
-    /// As the client sent it.
-    #[default]
-    Client,
-    /// The endpoint's own authority.
-    Endpoint,
+/// `tls` of an upstream, as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { ca = \"ca.pem\" }")]
+struct BrokerTlsTable {
+    ca: Written<String>,
+    client_certificate: Option<Spanned<CertificateTable>>,
 }
 
-/// A header's value with facts of the client in it, such as `{client_address}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(pub Vec<TemplatePart>);
-
-/// A piece of a [`Template`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TemplatePart {
-    /// As written.
-    Text(Box<str>),
-    /// `{client_address}`
-    ClientAddress,
-    /// `{client_port}`
-    ClientPort,
-    /// `{listener_port}`
-    ListenerPort,
-    /// `{host}`: the request's host.
-    Host,
-    /// `{scheme}`: `https` or `http`.
-    Scheme,
-    /// `{client_id}`: the CONNECT's ClientID; empty toward a backend.
-    ClientId,
-    /// `{username}`: the CONNECT's username; empty toward a backend.
-    Username,
-    /// `{tls_version}`: `TLSv1.3`; empty on a plain listener.
-    TlsVersion,
-    /// `{server_name}`: the SNI; empty where there is none.
-    ServerName,
+impl BrokerTlsTable {
+    fn check(self, review: &mut Review<'_>) -> BrokerTls {
+        BrokerTls {
+            ca: self.ca.map(|ca| review.path(ca.into_inner().0)),
+            client_certificate: self
+                .client_certificate
+                .and_then(|files| CertificateTable::check(files, review)),
+        }
+    }
 }

@@ -1,1 +1,19 @@
-//! To be written.
+//! MQTT 3.1, 3.1.1 and 5, bytes in and facts out: no I/O, no clock.
+//!
+//! A session begins with a [`Connect`], read whole and checked. From then on [`PacketSkim`] follows the packets of
+//! one direction over any split of its bytes, without touching their bodies. The broker's [`Connack`] is read for
+//! what we need of it, and [`Reply`] holds the few packets we say ourselves.
+
+mod connack;
+mod connect;
+mod fields;
+mod packet;
+mod reply;
+mod skim;
+
+pub use connack::Connack;
+pub use connect::{Connect, ConnectError, Level};
+pub use fields::Fault;
+pub use packet::{FixedHeader, MAX_REMAINING, PacketError, PacketType};
+pub use reply::{DisconnectReason, Refusal, Reply, connack, disconnect_v5};
+pub use skim::{PacketSkim, PacketStart};

@@ -1,1 +1,261 @@
-//! To be written.
+//! From a request to its answer: route it, and serve what the route leads to.
+
+mod account;
+mod admission;
+pub mod forwarded;
+pub mod handshake;
+mod offer;
+mod opening;
+pub mod rejection;
+mod session;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use http::header::{HeaderValue, LOCATION};
+use http::{Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tracing::warn;
+
+use self::admission::Caps;
+use self::forwarded::Identity;
+use crate::backend::{Backend, BackendError};
+use crate::config::{self, Redirect};
+use crate::drain::Drain;
+use crate::net::{Arrival, Body, empty};
+use crate::route::requested_host;
+use crate::snapshot::{Snapshot, Target};
+use crate::telemetry::{Metrics, access};
+use crate::tunnel::Traffic;
+
+pub use self::admission::{Admission, Load};
+pub use self::rejection::{Limit, Rejection};
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration at work. Read once a request.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Who asks us all to finish.
+    pub drain: Drain,
+    /// What flows through sessions.
+    pub traffic: Arc<Traffic>,
+    caps: Caps,
+    observer: OnceLock<Observer>,
+}
+
+/// A session that found its broker, or one of those that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionEvent<'a> {
+    /// Opened, or ended.
+    pub opened: bool,
+    /// The ClientID, as the client chose it.
+    pub client_id: &'a str,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The endpoint's name.
+    pub endpoint: &'a str,
+    /// `3.1`, `3.1.1` or `5`.
+    pub protocol: &'static str,
+}
+
+/// Who is told of sessions, on the worker where it happens: it must be quick.
+struct Observer(Box<dyn Fn(&SessionEvent<'_>) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// One client connection, for each of its requests.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    arrival: Arrival,
+    admission: Arc<Admission>,
+    listener: Arc<config::Listener>,
+    shared: Arc<Shared>,
+}
+
+impl Shared {
+    /// Put a snapshot to work.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, metrics: Arc<Metrics>) -> Arc<Self> {
+        let caps = Caps::new(&snapshot.config.limits);
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            metrics,
+            drain: Drain::new(),
+            traffic: Arc::default(),
+            caps,
+            observer: OnceLock::new(),
+        })
+    }
+
+    /// Tell `observer` of each session from now on. The first observer stays.
+    pub fn observe(&self, observer: impl Fn(&SessionEvent<'_>) + Send + Sync + 'static) {
+        let _ = self.observer.set(Observer(Box::new(observer)));
+    }
+
+    fn tell(&self, event: &SessionEvent<'_>) {
+        if let Some(Observer(observer)) = self.observer.get() {
+            observer(event);
+        }
+    }
+
+    /// Whether a peer's PROXY preamble and forwarded headers are believed.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.snapshot.load().config.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// Let a connection in; see [`Admission`]. `None` is one too many even to be told so.
+    #[must_use]
+    pub fn admit(&self, client: IpAddr, load: Load) -> Option<Admission> {
+        self.caps.admit(client, &self.metrics, load)
+    }
+}
+
+impl Connection {
+    /// A connection whose requests come from `arrival`.
+    #[must_use]
+    pub fn new(
+        arrival: Arrival,
+        admission: Admission,
+        listener: Arc<config::Listener>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self(Arc::new(Inner { arrival, admission: Arc::new(admission), listener, shared }))
+    }
+}
+
+/// Answer a request. Never fails: every no is a [`Rejection`], counted and logged here.
+pub async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+    let began = Instant::now();
+    let Connection(inner) = connection;
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let host = requested_host(&request).ok().flatten().unwrap_or_default().to_owned();
+    let snapshot = inner.shared.snapshot.load_full();
+    let mut to = "none";
+    let answered = answer_or_reject(request, inner, &snapshot, &mut to).await;
+    let (response, rejection) = match answered {
+        Ok(response) => (response, None),
+        Err(rejection) => {
+            inner.shared.metrics.rejected(rejection.label());
+            (rejection.response(), Some(rejection.label()))
+        }
+    };
+    inner.shared.metrics.answered(to, class(response.status()));
+    // A session has its own line, when it ends.
+    if snapshot.config.log.access && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        access::Request {
+            client: inner.arrival.client,
+            method: method.as_str(),
+            host: &host,
+            path: &path,
+            target: to,
+            status: response.status().as_u16(),
+            rejection,
+            duration: began.elapsed(),
+        }
+        .write();
+    }
+    response
+}
+
+async fn answer_or_reject(
+    request: Request<Incoming>,
+    inner: &Inner,
+    snapshot: &Snapshot,
+    to: &mut &'static str,
+) -> Result<Response<Body>, Rejection> {
+    if let Some(limit) = inner.admission.refused() {
+        return Err(Rejection::Full(limit));
+    }
+    if inner.shared.drain.watch().is_asked() {
+        return Err(Rejection::Draining);
+    }
+    let host = requested_host(&request).map_err(Rejection::BadHost)?;
+    if let Some(redirect) = inner.listener.redirect {
+        *to = "redirect";
+        return redirect_to_https(redirect, host, request.uri());
+    }
+    let is_upgrade = handshake::is_upgrade(request.headers());
+    let Some(target) = snapshot.routes.find(host, request.uri().path()) else {
+        return Err(not_found(snapshot, host, is_upgrade));
+    };
+    *to = target.label();
+    match target {
+        Target::Mqtt(route, upstream) => {
+            let handshake = handshake::check(&request, route)?;
+            if !upstream.pool.is_available(Instant::now()) {
+                return Err(Rejection::NoEndpoint);
+            }
+            let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
+            session::accept(request, handshake, identity, inner, snapshot, upstream)
+        }
+        // A site has no WebSockets: the client has the wrong path.
+        Target::Site(_) if is_upgrade => Err(not_found(snapshot, host, true)),
+        Target::Site(files) => Ok(files.serve(&request).await),
+        Target::Backend(backend) => {
+            let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
+            forward(request, backend, &identity, inner).await
+        }
+        Target::Redirect(redirect) => redirect_to_https(*redirect, host, request.uri()),
+    }
+}
+
+async fn forward(
+    request: Request<Incoming>,
+    backend: &Backend,
+    identity: &Identity,
+    inner: &Inner,
+) -> Result<Response<Body>, Rejection> {
+    let headers = forwarded::backend_headers(identity, &backend.config().forwarded, request.headers());
+    backend.forward(request, headers, inner.shared.drain.watch()).await.map_err(|error| {
+        warn!(backend = %backend.config().name, %error, "a backend failed");
+        match error {
+            BackendError::Timeout { .. } => Rejection::BackendTimeout { hint: error.hint() },
+            _ => Rejection::BackendFailed { hint: error.hint() },
+        }
+    })
+}
+
+fn not_found(snapshot: &Snapshot, host: Option<&str>, is_upgrade: bool) -> Rejection {
+    if !snapshot.routes.knows(host) {
+        return Rejection::UnknownHost { host: rejection::shown(host.unwrap_or_default().as_bytes()) };
+    }
+    let is_mqtt = |target: &Target| matches!(target, Target::Mqtt(..));
+    let mqtt_paths = if is_upgrade { snapshot.routes.paths_to(host, is_mqtt) } else { Vec::new() };
+    Rejection::NotFound { mqtt_paths }
+}
+
+/// 308 keeps the method (RFC 9110, 15.4.9).
+fn redirect_to_https(redirect: Redirect, host: Option<&str>, uri: &Uri) -> Result<Response<Body>, Rejection> {
+    let host = host.ok_or(Rejection::BadHost(crate::route::BadHost::Missing))?;
+    let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
+    let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
+    let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
+    let location = HeaderValue::try_from(format!("https://{name}{port}{rest}")).map_err(|_| Rejection::BadRequest)?;
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}

@@ -1,1 +1,7 @@
-//! To be written.
+//! What we say about ourselves: logs, the access log, and metrics.
+
+pub mod access;
+pub mod log;
+mod metrics;
+
+pub use self::metrics::{EndpointMetrics, Metrics, Open};

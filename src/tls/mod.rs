@@ -1,1 +1,19 @@
-//! To be written.
+//! TLS of both sides: what we prove to clients, and what brokers prove to us.
+
+mod certificate;
+mod client;
+mod server;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+pub use certificate::{CertificateError, LoadedCertificate, load, load_roots};
+pub use client::{BrokerConnector, BrokerTlsError, Speaks};
+pub use server::{ServerError, bound, server_config};
+
+/// The one provider we use. Named wherever a TLS configuration is built: dependencies bring others along.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

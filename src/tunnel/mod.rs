@@ -1,1 +1,296 @@
-//! To be written.
+//! A session's machinery: two pumps between client and broker until one of the three is done.
+//!
+//! One future polls both directions, so both streams stay whole and nothing is locked or split. A
+//! session that is silent holds two streams, two small pumps and one timer.
+
+mod buffer;
+mod course;
+mod ending;
+mod pump;
+mod traffic;
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+pub use self::ending::{By, Ending};
+pub use self::traffic::{Flow, Traffic};
+
+use self::course::{Boundary, Course, Violation};
+use self::pump::{Fault, Progress, Pump};
+use crate::mqtt::{self, Level};
+use crate::net::Stream;
+use crate::websocket::{self, Opcode, Side};
+
+/// Longer than any session waits for anything.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How a broker takes MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Inside WebSocket: frames pass unchanged.
+    WebSocket,
+    /// Right on the stream: frames are unwrapped one way and wrapped the other.
+    Raw,
+}
+
+/// A client and a broker to be joined.
+#[derive(Debug)]
+pub struct Ends {
+    /// The client's stream, behind its 101.
+    pub client: Stream,
+    /// The broker's stream, behind the CONNECT we sent.
+    pub broker: Stream,
+    /// How the broker takes MQTT.
+    pub framing: Framing,
+    /// What the client sent behind its CONNECT, from a frame's first byte on.
+    pub from_client: Vec<u8>,
+    /// Whether the client's next data frame continues a message whose beginning was the CONNECT.
+    pub begins_message: bool,
+    /// What the broker has sent so far.
+    pub from_broker: Vec<u8>,
+    /// The client's protocol.
+    pub level: Level,
+}
+
+/// When a session has had enough.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Silence of the client; `None` is for ever.
+    pub idle: Option<Duration>,
+    /// A side that takes none of our bytes.
+    pub stall: Duration,
+    /// What is left of a session after its ending is known: goodbyes, the other direction's last bytes.
+    pub farewell: Duration,
+    /// Bytes of one packet, in either direction.
+    pub max_packet_size: usize,
+}
+
+/// What one direction moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes read from the side that sent them.
+    pub bytes: u64,
+    /// MQTT packets that began.
+    pub packets: u64,
+}
+
+/// A client and a broker, joined.
+#[derive(Debug)]
+pub struct Tunnel {
+    client: Stream,
+    broker: Stream,
+    up: Pump,
+    down: Pump,
+    level: Level,
+    patience: Patience,
+    /// When the client was last heard.
+    heard: Instant,
+    /// Fires when a limit may have been reached; re-armed then, not at each message.
+    timer: Pin<Box<Sleep>>,
+    /// When the farewell is over.
+    deadline: Option<Instant>,
+    ending: Option<Ending>,
+}
+
+impl Tunnel {
+    /// Join two streams. Nothing moves before [`Tunnel::run`].
+    #[must_use]
+    pub fn new(ends: Ends, patience: Patience) -> Self {
+        let limit = patience.max_packet_size;
+        let (up, down) = match ends.framing {
+            Framing::WebSocket => (Course::pass(Side::Client, limit), Course::pass(Side::Broker, limit)),
+            Framing::Raw => (Course::unwrap(limit), Course::wrap(limit)),
+        };
+        let now = Instant::now();
+        Self {
+            client: ends.client,
+            broker: ends.broker,
+            up: Pump::new(up.begin_message(ends.begins_message), ends.from_client),
+            down: Pump::new(down, ends.from_broker),
+            level: ends.level,
+            patience,
+            heard: now,
+            timer: Box::pin(tokio::time::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
+            deadline: None,
+            ending: None,
+        }
+    }
+
+    /// Pump until the session has ended and the goodbyes are said. `asked` is the drain's question.
+    /// Dropping the future cuts the session where it stands.
+    pub async fn run(&mut self, asked: impl Future<Output = ()>, traffic: &Traffic) -> Ending {
+        let mut asked = pin!(asked);
+        poll_fn(|cx| {
+            if self.ending.is_none() && asked.as_mut().poll(cx).is_ready() {
+                self.part(Ending::Drained);
+            }
+            self.poll(cx, traffic)
+        })
+        .await
+    }
+
+    /// From client to broker, and from broker to client.
+    #[must_use]
+    pub fn moved(&self) -> (Moved, Moved) {
+        (self.up.moved(), self.down.moved())
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, traffic: &Traffic) -> Poll<Ending> {
+        loop {
+            self.poll_up(cx, &traffic.up);
+            self.poll_down(cx, &traffic.down);
+            if self.up.is_shut() && self.down.is_shut() {
+                return Poll::Ready(self.ending.clone().unwrap_or(Ending::BrokerVanished));
+            }
+            self.hasten_timer();
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.check_time(Instant::now());
+        }
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>, flow: &Flow) {
+        let before = self.up.moved().bytes;
+        while let Poll::Ready(progress) = self.up.poll(cx, &mut self.client, &mut self.broker, flow) {
+            match progress {
+                Ok(Progress::Shut) => break,
+                // Half-close is passed on; without a DISCONNECT, so that a vanished client's Will fires.
+                Ok(Progress::SourceEnded) => {
+                    self.end(self.client_left());
+                    self.up.finish();
+                }
+                Err(Fault::Source(_)) => {
+                    self.end(self.client_left());
+                    self.up.finish();
+                    self.down.abandon();
+                }
+                // What the broker said before it left is still to be read.
+                Err(Fault::Sink(_)) => {
+                    self.up.discard();
+                    self.hurry();
+                }
+                Err(Fault::Violation(Violation::Frame(error))) => self.part(Ending::ClientFrame(error)),
+                Err(Fault::Violation(Violation::Packet(error))) => self.part(Ending::ClientPacket(error)),
+            }
+        }
+        if self.up.moved().bytes != before {
+            self.heard = Instant::now();
+        }
+        let answer = self.up.course_mut().take_answer();
+        if self.up.course().said_close() && self.ending.is_none() {
+            self.end(Ending::ClientClosed);
+            if !answer.is_empty() {
+                self.up.discard();
+                self.down.leave(answer, Boundary::Frame);
+            }
+        } else if !answer.is_empty() {
+            self.down.insert(answer);
+        }
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>, flow: &Flow) {
+        while let Poll::Ready(progress) = self.down.poll(cx, &mut self.broker, &mut self.client, flow) {
+            match progress {
+                Ok(Progress::Shut) => break,
+                Ok(Progress::SourceEnded) => self.lose_broker(Ending::BrokerClosed),
+                Err(Fault::Source(_)) => self.lose_broker(Ending::BrokerVanished),
+                Err(Fault::Violation(Violation::Frame(error))) => self.lose_broker(Ending::BrokerFrame(error)),
+                Err(Fault::Violation(Violation::Packet(error))) => self.lose_broker(Ending::BrokerPacket(error)),
+                // What the client said before it left still goes to the broker.
+                Err(Fault::Sink(_)) => {
+                    self.end(self.client_left());
+                    self.down.abandon();
+                }
+            }
+        }
+    }
+
+    /// The client is gone: whether it had said so.
+    fn client_left(&self) -> Ending {
+        if self.up.course().said_goodbye() { Ending::ClientClosed } else { Ending::ClientVanished }
+    }
+
+    /// The broker is gone, for `ending` unless the client had said goodbye: tell the client.
+    fn lose_broker(&mut self, ending: Ending) {
+        let ending = if self.up.course().said_goodbye() { Ending::ClientClosed } else { ending };
+        self.up.discard();
+        if self.down.course().may_insert() && !self.down.course().said_close() {
+            self.down.leave(close_frame(&ending), Boundary::Frame);
+        } else {
+            self.down.finish();
+        }
+        self.end(ending);
+    }
+
+    /// We end the session: the client gets a goodbye at the next boundary, the broker none.
+    fn part(&mut self, ending: Ending) {
+        self.up.discard();
+        match self.disconnect(&ending) {
+            Some(mut goodbye) => {
+                goodbye.extend(close_frame(&ending));
+                self.down.leave(goodbye, Boundary::Packet);
+            }
+            None => self.down.leave(close_frame(&ending), Boundary::Frame),
+        }
+        self.end(ending);
+    }
+
+    /// The DISCONNECT that a client may be sent: MQTT 5 alone has one from the server.
+    fn disconnect(&self, ending: &Ending) -> Option<Vec<u8>> {
+        let reason = ending.disconnect_reason()?;
+        let may = self.level == Level::V5 && !self.down.course().said_goodbye();
+        may.then(|| websocket::frame(Opcode::Binary, &mqtt::disconnect_v5(reason), None))
+    }
+
+    /// Keep the first reason, and let what follows take only so long.
+    fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+        self.hurry();
+    }
+
+    fn hurry(&mut self) {
+        self.deadline.get_or_insert_with(|| Instant::now() + self.patience.farewell);
+    }
+
+    /// Limits that began since the timer was armed may be reached sooner than it fires.
+    fn hasten_timer(&mut self) {
+        let stalls = [self.up.stalled(), self.down.stalled()];
+        let stall = stalls.into_iter().flatten().min().map(|since| since + self.patience.stall);
+        if let Some(soonest) = stall.into_iter().chain(self.deadline).min() {
+            if soonest < self.timer.deadline() {
+                self.timer.as_mut().reset(soonest);
+            }
+        }
+    }
+
+    /// The timer fired: act on the limits that are reached, and arm it for the next.
+    fn check_time(&mut self, now: Instant) {
+        let stalled = |since: Option<Instant>| since.is_some_and(|since| since + self.patience.stall <= now);
+        // A client whose bytes we can't take because the broker stalls is not silent.
+        let silent_at = self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| self.heard + idle);
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.up.abandon();
+            self.down.abandon();
+        } else if stalled(self.down.stalled()) {
+            // It takes nothing: a goodbye would not reach it either.
+            self.end(Ending::ClientStalled);
+            self.up.abandon();
+            self.down.abandon();
+        } else if self.ending.is_none() && stalled(self.up.stalled()) {
+            self.part(Ending::BrokerStalled);
+        } else if self.ending.is_none() && silent_at.is_some_and(|at| at <= now) {
+            self.part(Ending::ClientIdle);
+        }
+        let next = silent_at.filter(|at| *at > now).unwrap_or(now + FOR_EVER);
+        self.timer.as_mut().reset(next);
+    }
+}
+
+fn close_frame(ending: &Ending) -> Vec<u8> {
+    websocket::close_frame(ending.close_code(), &ending.close_reason()).to_vec()
+}

@@ -1,1 +1,370 @@
-//! To be written.
+//! Brokers: a [`Pool`] picks an [`Endpoint`] that is up and under its cap, and dials it.
+//!
+//! Primaries come first. Backups serve when no primary can: all are down, full or tried. When nothing
+//! untried is up at all, a session that is already here tries those that are avoided, the one
+//! whose time ends soonest first: [`Pool::is_available`] has turned away whoever came later.
+//! What happened is returned, never logged or counted here.
+
+mod balance;
+mod dial;
+mod endpoint;
+mod error;
+mod health;
+mod proxy_protocol;
+mod resolve;
+mod source_address;
+mod upgrade;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::pki_types::ServerName;
+use tokio::time::Instant;
+
+use self::balance::{Candidate, Standing, Weighted};
+use self::endpoint::{Admission, Slot, Trial};
+use self::health::Event;
+use self::source_address::SourceAddresses;
+use crate::config::{self, Balance, EndpointAddress};
+use crate::net::SocketOptions;
+use crate::tls::{BrokerConnector, BrokerTlsError};
+
+pub use self::dial::{Dialled, Hello};
+pub use self::endpoint::Endpoint;
+pub use self::error::{DialError, Step, UpgradeError};
+pub use self::health::Health;
+
+/// An upstream at work.
+#[derive(Debug)]
+pub struct Pool {
+    config: Arc<config::Upstream>,
+    options: SocketOptions,
+    endpoints: Vec<Arc<Endpoint>>,
+    sources: SourceAddresses,
+    /// `None` where no endpoint speaks TLS.
+    tls: Option<BrokerConnector>,
+    balancer: Mutex<Balancer>,
+}
+
+/// What picks share. Its lock is held for one pick, so that rounds and caps are exact.
+#[derive(Debug)]
+struct Balancer {
+    weighted: Weighted,
+    /// Kept, so that a pick allocates nothing.
+    candidates: Vec<Candidate>,
+}
+
+/// Who asks for an endpoint: what `client-id` and `source-address` balance by.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// The CONNECT's ClientID; empty falls back to weighted.
+    pub client_id: &'a str,
+    /// The client's address.
+    pub address: IpAddr,
+}
+
+/// The endpoints that one session has tried.
+#[derive(Debug, Clone, Default)]
+pub struct Tried {
+    places: Vec<usize>,
+}
+
+/// Why there is no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEndpoint {
+    /// None is up, and those that are avoided are full.
+    #[error("no endpoint is up")]
+    Down,
+    /// All that are up are at `max_sessions`.
+    #[error("every endpoint that is up is at its max_sessions")]
+    Full,
+    /// All were tried.
+    #[error("every endpoint was tried")]
+    Tried,
+}
+
+/// Why a pool cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Certificates or roots toward brokers.
+    #[error("upstream {upstream}: TLS toward its brokers cannot be set up")]
+    Tls {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The cause.
+        source: BrokerTlsError,
+    },
+    /// A name that no certificate can be for.
+    #[error(
+        "upstream {upstream}, endpoint {endpoint}: {name:?} is no name a certificate can be for: set server_name"
+    )]
+    ServerName {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The endpoint.
+        endpoint: Arc<str>,
+        /// The name.
+        name: Box<str>,
+    },
+    /// TLS inside a Unix socket.
+    #[error("upstream {upstream}, endpoint {endpoint}: a Unix socket carries no TLS: use ws or mqtt on it")]
+    TlsOnUnix {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The endpoint.
+        endpoint: Arc<str>,
+    },
+}
+
+/// An endpoint with a session's place at it, and the trial when it was due. Dropped, both are returned.
+#[derive(Debug)]
+pub struct Picked {
+    slot: Slot,
+    place: usize,
+    trial: Option<Trial>,
+}
+
+impl Pool {
+    /// An upstream put to work. Endpoints of the same address and transport keep health and sessions
+    /// from `old`.
+    ///
+    /// # Errors
+    /// When TLS toward brokers cannot be set up, or an endpoint's settings contradict each other.
+    pub fn build(
+        config: &Arc<config::Upstream>,
+        options: SocketOptions,
+        old: Option<&Self>,
+    ) -> Result<Self, BuildError> {
+        let mut old: Vec<_> = old.map(|old| old.endpoints.iter().collect()).unwrap_or_default();
+        let endpoints: Vec<_> = config
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let server_name = server_name(&config.name, endpoint)?;
+                let old = take_same_broker(&mut old, endpoint);
+                Ok(Arc::new(Endpoint::new(endpoint, server_name, old)))
+            })
+            .collect::<Result<_, _>>()?;
+        let tls = endpoints
+            .iter()
+            .any(|endpoint| endpoint.config().tls)
+            .then(|| BrokerConnector::build(&config.tls))
+            .transpose()
+            .map_err(|source| BuildError::Tls { upstream: Arc::clone(&config.name), source })?;
+        let balancer = Balancer {
+            weighted: Weighted::new(endpoints.len()),
+            candidates: Vec::with_capacity(endpoints.len()),
+        };
+        Ok(Self {
+            config: Arc::clone(config),
+            options,
+            endpoints,
+            sources: SourceAddresses::new(&config.source_addresses),
+            tls,
+            balancer: Mutex::new(balancer),
+        })
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// As configured.
+    #[must_use]
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// Its endpoints, in the file's order.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// Whether some endpoint is up or due for a trial: when not, a handshake is better refused.
+    #[must_use]
+    pub fn is_available(&self, now: Instant) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.is_up(now))
+    }
+
+    /// An endpoint under its cap and not in `tried`; its slot is held by what is returned.
+    ///
+    /// # Errors
+    /// When there is none, and why.
+    pub fn pick(&self, key: &Key<'_>, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
+        let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
+        for backup in [false, true] {
+            self.survey(&mut balancer.candidates, backup, tried, now);
+            while let Some(place) = self.choose(&mut balancer, key) {
+                if let Some(picked) = self.take(place, now) {
+                    return Ok(picked);
+                }
+                // Another pool of the same brokers, from before a reload, was quicker.
+                if let Some(candidate) = balancer.candidates.get_mut(place) {
+                    candidate.standing = Standing::Closed;
+                }
+            }
+        }
+        drop(balancer);
+        self.last_resort(tried, now)
+    }
+
+    /// Look at every endpoint, with either primaries or backups in play.
+    fn survey(&self, candidates: &mut Vec<Candidate>, backup: bool, tried: &Tried, now: Instant) {
+        candidates.clear();
+        candidates.extend(self.endpoints.iter().enumerate().map(|(place, endpoint)| {
+            let standing = if endpoint.config().backup != backup || !endpoint.is_up(now) {
+                Standing::Out
+            } else if endpoint.is_full() || tried.contains(place) {
+                Standing::Closed
+            } else {
+                Standing::Open
+            };
+            let weight = endpoint.config().weight.value();
+            Candidate { weight, sessions: endpoint.sessions(), seed: endpoint.seed, standing }
+        }));
+    }
+
+    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>) -> Option<usize> {
+        let Balancer { weighted, candidates } = balancer;
+        match self.config.balance {
+            Balance::LeastSessions => balance::fewest_sessions(candidates, fastrand::u32(..)),
+            Balance::ClientId if !key.client_id.is_empty() => {
+                let key = balance::stable_hash(key.client_id.as_bytes());
+                balance::highest_score_below_bound(candidates, key)
+            }
+            Balance::SourceAddress => {
+                balance::highest_score(candidates, balance::stable_hash_of_address(key.address))
+            }
+            Balance::Weighted | Balance::ClientId => weighted.pick(candidates),
+        }
+    }
+
+    /// The slot, and the trial where one is due; `None` when somebody else has it.
+    fn take(&self, place: usize, now: Instant) -> Option<Picked> {
+        let endpoint = self.endpoints.get(place)?;
+        let slot = endpoint.take_slot()?;
+        let trial = match endpoint.admit(now)? {
+            Admission::Up => None,
+            Admission::Trial(trial) => Some(trial),
+        };
+        Some(Picked { slot, place, trial })
+    }
+
+    /// The avoided endpoint whose time ends soonest, when nothing untried is up.
+    fn last_resort(&self, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
+        let untried = || self.endpoints.iter().enumerate().filter(|(place, _)| !tried.contains(*place));
+        if untried().next().is_none() {
+            return Err(NoEndpoint::Tried);
+        }
+        if untried().any(|(_, endpoint)| endpoint.is_up(now)) {
+            return Err(NoEndpoint::Full);
+        }
+        untried()
+            .filter(|(_, endpoint)| !endpoint.is_full())
+            .min_by_key(|(_, endpoint)| endpoint.health().avoided_until())
+            .and_then(|(place, endpoint)| Some(Picked { slot: endpoint.take_slot()?, place, trial: None }))
+            .ok_or(NoEndpoint::Down)
+    }
+}
+
+impl Tried {
+    /// Nothing tried yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Do not pick this one again.
+    pub fn add(&mut self, picked: &Picked) {
+        if !self.contains(picked.place) {
+            self.places.push(picked.place);
+        }
+    }
+
+    /// How many endpoints were tried.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    fn contains(&self, place: usize) -> bool {
+        self.places.contains(&place)
+    }
+}
+
+impl Picked {
+    /// The endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.slot.endpoint()
+    }
+
+    /// Dial it, all steps under the upstream's `dial_timeout`, and let its health follow from the
+    /// outcome. A dial that is dropped says nothing about the endpoint.
+    ///
+    /// # Errors
+    /// When it fails: [`DialError::refused_client`] tells a broker's no to this client from the rest.
+    pub async fn dial(&self, pool: &Pool, hello: &Hello<'_>) -> Result<Dialled, DialError> {
+        let began = Instant::now();
+        let mut outcome = dial::dial(pool, self.endpoint(), hello).await;
+        let event = match &outcome {
+            Ok(_) => Event::Succeeded,
+            Err(error) if error.counts_against_health() => Event::Failed { began },
+            // Nothing was learnt of the broker: a trial goes to the next session.
+            Err(_) => return outcome,
+        };
+        let returned = self.endpoint().tell(event, pool.config.avoid, Instant::now());
+        if let Some(trial) = &self.trial {
+            trial.end();
+        }
+        if let Ok(dialled) = &mut outcome {
+            dialled.returned = returned;
+        }
+        outcome
+    }
+}
+
+/// The old endpoint that is the same broker: of one address, the one with the same path before others.
+fn take_same_broker<'a>(
+    old: &mut Vec<&'a Arc<Endpoint>>,
+    new: &config::Endpoint,
+) -> Option<&'a Arc<Endpoint>> {
+    let same = |endpoint: &&Arc<Endpoint>| endpoint.is_same_broker(new);
+    let place = old
+        .iter()
+        .position(|endpoint| same(endpoint) && endpoint.config().transport == new.transport)
+        .or_else(|| old.iter().position(same))?;
+    Some(old.remove(place))
+}
+
+/// The name to verify, for an endpoint that speaks TLS.
+fn server_name(
+    upstream: &Arc<str>,
+    endpoint: &config::Endpoint,
+) -> Result<Option<ServerName<'static>>, BuildError> {
+    if !endpoint.tls {
+        return Ok(None);
+    }
+    let host = match (&endpoint.server_name, &endpoint.address) {
+        (_, EndpointAddress::Unix(_)) => {
+            return Err(BuildError::TlsOnUnix {
+                upstream: Arc::clone(upstream),
+                endpoint: Arc::clone(&endpoint.name),
+            });
+        }
+        (Some(name), _) => name.clone(),
+        (None, EndpointAddress::Ip(address)) => return Ok(Some(ServerName::from(address.ip()))),
+        (None, EndpointAddress::Name { host, .. }) => host.clone(),
+    };
+    ServerName::try_from(String::from(host.clone())).map(Some).map_err(|_| BuildError::ServerName {
+        upstream: Arc::clone(upstream),
+        endpoint: Arc::clone(&endpoint.name),
+        name: host,
+    })
+}
+
+#[cfg(test)]
+mod tests;

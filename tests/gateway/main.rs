@@ -1,1 +1,3 @@
+//! The gateway as a whole, from outside.
 
+mod configuration;

@@ -1,0 +1,247 @@
+//! One client's connection: PROXY preamble, TLS, HTTP; all that arrives, arrives under one deadline.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::{InvalidMessage, ProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tracing::debug;
+
+use super::preamble::{self, PreambleError};
+use super::{Accepted, Listener};
+use crate::drain::Watch;
+use crate::net::{Arrival, SocketOptions, Stream, TlsFacts};
+use crate::proxy::{self, Admission, Connection, Rejection, Shared};
+
+/// What a connection holds for the worker that serves it, until the connection and its session end.
+pub use crate::proxy::Load;
+
+/// Serve a client until its HTTP connection ends. A session that it opens lives on by itself.
+pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {
+    let Accepted { listener, stream, peer } = accepted;
+    let watch = shared.drain.watch();
+    let served = async {
+        let stream = TcpStream::from_std(stream).map_err(Failure::Socket)?;
+        arrive(stream, peer, &listener, &shared, &watch, load).await
+    };
+    let failure = tokio::select! {
+        served = served => served.err(),
+        () = watch.cut() => None,
+    };
+    if let Some(failure) = failure {
+        shared.metrics.arrival_failed(failure.label());
+        debug!(client = %peer, listener = %listener.config.name, reason = failure.label(), error = %failure, "no request arrived");
+    }
+}
+
+/// Why a connection never became a request.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the socket is gone already")]
+    Socket(#[source] std::io::Error),
+    #[error(transparent)]
+    Preamble(#[from] PreambleError),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] std::io::Error),
+    #[error("plain HTTP on a TLS port; the client should use https or wss")]
+    HttpOnTls,
+    #[error("TLS on a plain port; the client should use http or ws, or the listener needs `tls`")]
+    TlsOnPlain,
+    #[error("it did not arrive within limits.arrival_timeout")]
+    Timeout,
+    #[error("the client left before its request")]
+    Closed,
+    #[error("what arrived is no HTTP request: {0}")]
+    Http(#[source] hyper::Error),
+    #[error("over limits.connections by too many to be told so")]
+    Flood,
+}
+
+impl Failure {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Socket(_) => "socket",
+            Self::Preamble(_) => "preamble",
+            Self::Tls(_) => "tls",
+            Self::HttpOnTls => "http_on_tls",
+            Self::TlsOnPlain => "tls_on_plain",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Http(_) => "http",
+            Self::Flood => "flood",
+        }
+    }
+}
+
+async fn arrive(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    listener: &Arc<Listener>,
+    shared: &Arc<Shared>,
+    watch: &Watch,
+    load: Load,
+) -> Result<(), Failure> {
+    let snapshot = shared.snapshot.load_full();
+    let limits = &snapshot.config.limits;
+    let deadline = Instant::now() + limits.arrival_timeout;
+    let options = SocketOptions { keepalive: limits.tcp_keepalive, user_timeout: limits.tcp_user_timeout };
+    options.apply(&stream).map_err(Failure::Socket)?;
+
+    let local = stream.local_addr().map_err(Failure::Socket)?;
+    let mut arrival = Arrival { peer: canonical(peer), client: canonical(peer), local: canonical(local), tls: None };
+    if listener.config.proxy_protocol && shared.trusts(arrival.peer.ip()) {
+        let preamble = timeout_at(deadline, preamble::read(&mut stream)).await.map_err(|_| Failure::Timeout)??;
+        if let Some(preamble) = preamble {
+            arrival.client = canonical(preamble.client);
+            arrival.local = canonical(preamble.local);
+        }
+    }
+    // Held by the connection, then by its session.
+    let admission = shared.admit(arrival.client.ip(), load).ok_or(Failure::Flood)?;
+
+    let stream = match &listener.tls {
+        Some(config) => {
+            let accept = accept_tls(stream, config);
+            let (stream, facts) = timeout_at(deadline, accept).await.map_err(|_| Failure::Timeout)??;
+            shared.metrics.tls_handshake(facts.version, facts.resumed);
+            arrival.tls = Some(facts);
+            stream
+        }
+        None => {
+            let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
+            if first == HANDSHAKE_RECORD {
+                return Err(Failure::TlsOnPlain);
+            }
+            Stream::from(stream)
+        }
+    };
+    drop(snapshot);
+    Box::pin(serve_http(stream, arrival, admission, listener, shared, watch, deadline)).await
+}
+
+/// The first byte of a TLS record that holds a ClientHello (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+async fn first_byte(stream: &TcpStream) -> Result<u8, Failure> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(0) => Err(Failure::Closed),
+        Ok(_) => Ok(first[0]),
+        Err(error) => Err(Failure::Socket(error)),
+    }
+}
+
+async fn accept_tls(
+    stream: TcpStream,
+    config: &Arc<rustls::ServerConfig>,
+) -> Result<(Stream, TlsFacts), Failure> {
+    let mut acceptor = pin!(LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream));
+    let hello: StartHandshake<TcpStream> = match acceptor.as_mut().await {
+        Ok(hello) => hello,
+        Err(error) if is_no_tls(&error) => {
+            if let Some(stream) = acceptor.take_io() {
+                answer_plain_http(stream).await;
+            }
+            return Err(Failure::HttpOnTls);
+        }
+        Err(error) => return Err(Failure::Tls(error)),
+    };
+    let accept = hello.into_stream_with(Arc::clone(config), crate::tls::bound);
+    let stream = accept.await.map_err(Failure::Tls)?;
+    let (_, connection) = stream.get_ref();
+    let facts = TlsFacts {
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        },
+        cipher: connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+        server_name: connection.server_name().map(Box::from),
+        client_common_name: None,
+        resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+    };
+    Ok((stream.into(), facts))
+}
+
+/// Whether rustls found that the first byte begins no TLS record.
+fn is_no_tls(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+}
+
+/// Say that this is a TLS port, in the words of the one who asked.
+async fn answer_plain_http(mut stream: TcpStream) {
+    let said = async {
+        stream.write_all(&Rejection::HttpOnTls.bytes()).await?;
+        stream.shutdown().await?;
+        // A socket dropped with bytes unread is reset, and our answer with it.
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // Under the arrival's deadline; whether the client reads it is its own affair.
+    let _ = said.await;
+}
+
+async fn serve_http(
+    stream: Stream,
+    arrival: Arrival,
+    admission: Admission,
+    listener: &Arc<Listener>,
+    shared: &Arc<Shared>,
+    watch: &Watch,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let limits = shared.snapshot.load().config.limits.clone();
+    let connection = Connection::new(arrival, admission, Arc::clone(&listener.config), Arc::clone(shared));
+    let arrived = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        arrived.store(true, Ordering::Relaxed);
+        let connection = connection.clone();
+        async move { Ok::<_, Infallible>(proxy::answer(request, &connection).await) }
+    });
+    let has_arrived = || arrived.load(Ordering::Relaxed);
+    let mut http = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Also how long a kept-alive connection may idle between two requests.
+            .header_read_timeout(limits.idle_request_timeout)
+            .max_buf_size(limits.max_head_size)
+            .max_headers(limits.max_headers)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+    let mut asked = pin!(watch.asked());
+    let mut is_asked = false;
+    loop {
+        tokio::select! {
+            served = http.as_mut() => {
+                return match served {
+                    Err(error) if !has_arrived() && error.is_incomplete_message() => Err(Failure::Closed),
+                    Err(error) if !has_arrived() => Err(Failure::Http(error)),
+                    Ok(()) if !has_arrived() => Err(Failure::Closed),
+                    // A client that leaves inside a later request is nobody's concern.
+                    _ => Ok(()),
+                };
+            }
+            () = tokio::time::sleep_until(deadline), if !has_arrived() => return Err(Failure::Timeout),
+            () = asked.as_mut(), if !is_asked => {
+                is_asked = true;
+                http.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// IPv4 clients of an IPv6 socket are IPv4 clients.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,72 @@
+//! Who is let in: the caps on connections, in all and for each address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Limit;
+use crate::config::Limits;
+use crate::permit::{AddressCap, AddressPermit, Cap, Permit};
+use crate::telemetry::{Metrics, Open};
+
+/// Connections over a cap that may arrive nevertheless, to be answered 503: a client that is only hung up
+/// on comes back at once, and nobody learns why.
+const TOLD: usize = 256;
+
+/// What the connection's worker counts it by.
+pub type Load = Box<dyn std::fmt::Debug + Send + Sync>;
+
+/// The caps at work.
+#[derive(Debug)]
+pub(super) struct Caps {
+    connections: Arc<Cap>,
+    addresses: Arc<AddressCap>,
+    told: Arc<Cap>,
+}
+
+/// A connection that was let in. It holds its slots until dropped, with its session.
+#[derive(Debug)]
+pub struct Admission {
+    refused: Option<Limit>,
+    _connection: Permit,
+    _address: Option<AddressPermit>,
+    _open: Open,
+    _load: Load,
+}
+
+impl Caps {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            connections: Cap::new(limits.connections),
+            addresses: AddressCap::new(limits.connections_per_address.unwrap_or(usize::MAX)),
+            told: Cap::new(TOLD),
+        }
+    }
+
+    pub(super) fn admit(&self, client: IpAddr, metrics: &Metrics, load: Load) -> Option<Admission> {
+        metrics.accepted.increment(1);
+        let connection = self.connections.take().ok_or(Limit::Connections);
+        let held = connection.and_then(|connection| {
+            let address = self.addresses.take(client).ok_or(Limit::ConnectionsPerAddress)?;
+            Ok((connection, address))
+        });
+        let (refused, connection, address) = match held {
+            Ok((connection, address)) => (None, connection, Some(address)),
+            Err(limit) => (Some(limit), self.told.take()?, None),
+        };
+        Some(Admission {
+            refused,
+            _connection: connection,
+            _address: address,
+            _open: Open::new(&metrics.connections),
+            _load: load,
+        })
+    }
+}
+
+impl Admission {
+    /// The cap it is over: whatever it asks, the answer is 503.
+    #[must_use]
+    pub const fn refused(&self) -> Option<Limit> {
+        self.refused
+    }
+}

@@ -1,0 +1,162 @@
+//! Offering a CONNECT to a broker, and reading its first packet.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::mqtt::{Connack, FixedHeader, Level, PacketError, PacketType};
+use crate::net::Stream;
+use crate::tunnel::Framing;
+use crate::websocket::{self, FrameError, FrameSkim, Mask, Opcode, Segment, Side};
+
+/// A first packet is a CONNACK or an AUTH: what is longer than this is neither.
+const MAX_FIRST: u32 = 64 * 1024;
+
+/// What one read asks for, in bytes.
+const READ: usize = 512;
+
+/// A broker that answered the CONNECT.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) stream: Stream,
+    /// All that the broker has sent, from a frame's first byte on.
+    pub(super) read: Vec<u8>,
+    pub(super) first: First,
+}
+
+/// A broker's first packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// It accepts or refuses.
+    Connack(Connack),
+    /// It wants to know more (MQTT 5, 4.12).
+    Auth,
+}
+
+/// Why a broker's answer is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OfferError {
+    /// It hung up first.
+    #[error("it closed the connection before its CONNACK; look at the broker's log for why")]
+    Closed,
+    /// It said nothing in time.
+    #[error("it sent no CONNACK within {0:?}; raise the upstream's `connack_timeout` if it is that slow")]
+    Timeout(Duration),
+    /// Its connection broke.
+    #[error("the connection broke before its CONNACK")]
+    Io(#[from] io::Error),
+    /// It broke WebSocket.
+    #[error("what it sent is no WebSocket: {0}")]
+    Frame(#[from] FrameError),
+    /// It broke MQTT.
+    #[error("what it sent is no MQTT: {0}")]
+    Packet(#[from] PacketError),
+    /// It began with another packet.
+    #[error("its first packet is a {0}, not a CONNACK; is there an MQTT broker behind this address?")]
+    Unexpected(&'static str),
+    /// It asks that the client goes elsewhere.
+    #[error("it answered CONNACK {0:#04x}: unavailable, busy, or use another server")]
+    Elsewhere(u8),
+}
+
+impl OfferError {
+    /// The metric label.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed_before_connack",
+            Self::Timeout(_) => "connack_timeout",
+            Self::Io(_) => "broke_before_connack",
+            Self::Frame(_) => "broker_frame",
+            Self::Packet(_) => "broker_packet",
+            Self::Unexpected(_) => "no_connack",
+            Self::Elsewhere(_) => "elsewhere",
+        }
+    }
+}
+
+/// Send `connect`, a whole packet, and wait for the broker's first packet. `read` came behind its 101.
+pub(super) async fn offer(
+    mut stream: Stream,
+    read: Vec<u8>,
+    framing: Framing,
+    level: Level,
+    connect: &[u8],
+    patience: Duration,
+) -> Result<Answer, OfferError> {
+    let exchange = async {
+        match framing {
+            Framing::WebSocket => {
+                let mask = Mask::new(fastrand::u32(..).to_ne_bytes());
+                stream.write_all(&websocket::frame(Opcode::Binary, connect, Some(mask))).await?;
+            }
+            Framing::Raw => stream.write_all(connect).await?,
+        }
+        stream.flush().await?;
+        let mut incoming = Incoming { read, followed: 0, frames: FrameSkim::new(Side::Broker), payload: Vec::new() };
+        loop {
+            incoming.follow(framing)?;
+            if let Some(first) = first_packet(level, &incoming.payload)? {
+                return Ok((incoming.read, first));
+            }
+            incoming.read.reserve(READ);
+            if stream.read_buf(&mut (&mut incoming.read).limit(READ)).await? == 0 {
+                return Err(OfferError::Closed);
+            }
+        }
+    };
+    let (read, first) = timeout(patience, exchange).await.map_err(|_| OfferError::Timeout(patience))??;
+    match first {
+        First::Connack(connack) if connack.wants_another_server() => Err(OfferError::Elsewhere(connack.code)),
+        first => Ok(Answer { stream, read, first }),
+    }
+}
+
+/// What a broker has sent, and the MQTT in it.
+struct Incoming {
+    read: Vec<u8>,
+    followed: usize,
+    frames: FrameSkim,
+    payload: Vec<u8>,
+}
+
+impl Incoming {
+    fn follow(&mut self, framing: Framing) -> Result<(), OfferError> {
+        while self.followed < self.read.len() && self.payload.len() < MAX_FIRST as usize {
+            let rest = &self.read[self.followed..];
+            let used = match framing {
+                Framing::Raw => {
+                    self.payload.extend_from_slice(rest);
+                    rest.len()
+                }
+                Framing::WebSocket => {
+                    let (used, segment) = self.frames.next(rest)?;
+                    if matches!(segment, Segment::Data { .. }) {
+                        self.payload.extend_from_slice(&rest[..used]);
+                    }
+                    if self.frames.closed() {
+                        return Err(OfferError::Closed);
+                    }
+                    used
+                }
+            };
+            self.followed += used;
+        }
+        Ok(())
+    }
+}
+
+fn first_packet(level: Level, payload: &[u8]) -> Result<Option<First>, OfferError> {
+    let Some((header, _)) = FixedHeader::decode(payload)? else { return Ok(None) };
+    let size = header.size();
+    if size > MAX_FIRST {
+        return Err(PacketError::TooLarge { size, limit: MAX_FIRST }.into());
+    }
+    match header.packet_type {
+        PacketType::Connack => Ok(Connack::parse(level, payload)?.map(First::Connack)),
+        PacketType::Auth if level == Level::V5 => Ok(Some(First::Auth)),
+        other => Err(OfferError::Unexpected(other.label())),
+    }
+}

@@ -1,0 +1,315 @@
+//! One MQTT session: 101, CONNECT, a broker, the tunnel, and one ending that is counted and logged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_tungstenite::HyperWebsocket;
+use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{info, warn};
+
+use super::account::Account;
+use super::forwarded::{self, ConnectFacts, Identity};
+use super::handshake::Handshake;
+use super::offer::{self, Answer, First};
+use super::opening::Opening;
+use super::{Inner, Rejection};
+use crate::config::Limits;
+use crate::drain::Watch;
+use crate::mqtt::{self, Connect, Level, Refusal, Reply};
+use crate::net::{Arrival, Body, Stream, empty};
+use crate::snapshot::{Snapshot, UpstreamAtWork};
+use crate::tunnel::{Ending, Ends, Framing, Patience, Tunnel};
+use crate::upstream::{Dialled, Hello, Key, Picked, Tried};
+
+/// Answer a good handshake with 101, and let the session begin behind it.
+pub(super) fn accept(
+    mut request: Request<Incoming>,
+    handshake: Handshake,
+    identity: Identity,
+    inner: &Inner,
+    snapshot: &Snapshot,
+    upstream: &Arc<UpstreamAtWork>,
+) -> Result<Response<Body>, Rejection> {
+    // The message-level stream is never read from: no buffers for it.
+    let unused = WebSocketConfig::default().read_buffer_size(0);
+    let (response, upgrade) =
+        hyper_tungstenite::upgrade(&mut request, Some(unused)).map_err(|_| Rejection::BadRequest)?;
+    let mut response = response.map(|_| empty());
+    if let Some(subprotocol) = handshake.subprotocol {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol.header());
+    }
+    let arrival = Arrival {
+        // Behind a trusted HTTP proxy the client is whom its headers name.
+        client: (identity.address, identity.port.unwrap_or(0)).into(),
+        ..inner.arrival.clone()
+    };
+    let session = Session {
+        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream),
+        watch: inner.shared.drain.watch(),
+        limits: snapshot.config.limits.clone(),
+        goodbye_window: snapshot.config.drain.window,
+        arrival,
+        identity,
+        subprotocol: handshake.subprotocol.map_or("mqtt", |subprotocol| subprotocol.name()),
+        upstream: Arc::clone(upstream),
+    };
+    tokio::spawn(carry(Box::pin(session.open(upgrade))));
+    Ok(response)
+}
+
+/// A session on its way to a broker.
+struct Session {
+    account: Account,
+    watch: Watch,
+    limits: Limits,
+    goodbye_window: Duration,
+    arrival: Arrival,
+    identity: Identity,
+    subprotocol: &'static str,
+    upstream: Arc<UpstreamAtWork>,
+}
+
+/// A session that has its broker.
+struct Joined {
+    tunnel: Tunnel,
+    account: Account,
+    watch: Watch,
+    goodbye_window: Duration,
+    picked: Picked,
+}
+
+/// A broker that took the CONNECT.
+struct Found {
+    picked: Picked,
+    framing: Framing,
+    answer: Answer,
+}
+
+/// The session's life. The beginning is large and short, the tunnel small and long: the beginning has an
+/// allocation of its own, which is gone when the tunnel runs.
+async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
+    let Some(mut joined) = opening.await else { return };
+    let shared = Arc::clone(&joined.account.shared);
+    let asked = async {
+        joined.watch.asked().await;
+        // Goodbyes are spread, so that the clients do not come back all at once.
+        let pause = joined.goodbye_window.mul_f64(fastrand::f64());
+        Box::pin(tokio::time::sleep(pause)).await;
+    };
+    let ending = tokio::select! {
+        ending = joined.tunnel.run(asked, &shared.traffic) => ending,
+        () = joined.watch.cut() => Ending::Cut,
+    };
+    joined.account.moved(joined.tunnel.moved());
+    joined.account.end(ending);
+    // The endpoint's slot is free once its streams are closed.
+    drop(joined.tunnel);
+    drop(joined.picked);
+}
+
+impl Session {
+    async fn open(mut self, upgrade: HyperWebsocket) -> Option<Joined> {
+        let deadline = Instant::now() + self.limits.connect_timeout;
+        let Ok(Some((stream, read))) = timeout_at(deadline, raw_stream(upgrade)).await else {
+            self.account.end(Ending::ClientVanished);
+            return None;
+        };
+        let mut opening = Opening::new(stream, &read);
+        match self.find(&mut opening, deadline).await {
+            Ok((connect, found)) => self.join(opening, &connect, found).await,
+            Err((ending, reply)) => {
+                let deadline = Instant::now() + self.limits.half_close_timeout;
+                let refused = opening.refuse(reply.as_deref(), &ending, deadline);
+                tokio::select! {
+                    () = refused => {}
+                    () = self.watch.cut() => {}
+                }
+                self.account.end(ending);
+                None
+            }
+        }
+    }
+
+    /// Read the CONNECT, then find it a broker; or the ending, and what an MQTT client is told of it.
+    async fn find(
+        &mut self,
+        opening: &mut Opening,
+        deadline: Instant,
+    ) -> Result<(Connect, Found), (Ending, Option<Reply>)> {
+        let watch = self.watch.clone();
+        let read = timeout_at(deadline, opening.read_connect(self.limits.max_connect_size));
+        let (connect, packet) = tokio::select! {
+            read = read => read.unwrap_or(Err(Ending::ConnectTimeout)).map_err(|ending| match ending {
+                Ending::ConnectRefused(error) => {
+                    let reply = error.reply();
+                    (Ending::ConnectRefused(error), reply)
+                }
+                ending => (ending, None),
+            })?,
+            () = watch.asked() => return Err((Ending::Drained, None)),
+        };
+        self.account.introduce(&connect);
+        let max_pending = self.limits.max_pending_size;
+        let found = tokio::select! {
+            found = self.find_broker(&connect, &packet) => found,
+            ending = opening.hold(max_pending) => Err(ending),
+            () = watch.asked() => Err(Ending::Drained),
+        };
+        match found {
+            Ok(found) => Ok((connect, found)),
+            Err(ending) => {
+                let refusal = match &ending {
+                    Ending::NoBroker | Ending::Drained => Some(Refusal::Unavailable),
+                    Ending::NotAuthorized => Some(Refusal::NotAuthorized),
+                    _ => None,
+                };
+                let reply = refusal.map(|refusal| mqtt::connack(connect.level, refusal));
+                Err((ending, reply))
+            }
+        }
+    }
+
+    /// Offer the CONNECT to one endpoint after the other.
+    async fn find_broker(&mut self, connect: &Connect, packet: &[u8]) -> Result<Found, Ending> {
+        let upstream = Arc::clone(&self.upstream);
+        let key = Key { client_id: &connect.client_id, address: self.arrival.client.ip() };
+        let facts = ConnectFacts { client_id: &connect.client_id, username: connect.username.as_deref() };
+        let headers = forwarded::broker_headers(&self.identity, &upstream.pool.config().forwarded, facts);
+        let mut tried = Tried::new();
+        while tried.count() < upstream.pool.config().attempts {
+            let Ok(picked) = upstream.pool.pick(&key, &tried, Instant::now()) else { break };
+            tried.add(&picked);
+            self.account.attempts = tried.count();
+            match self.offer(&picked, &headers, connect.level, packet).await {
+                Ok((framing, answer)) => return Ok(Found { picked, framing, answer }),
+                Err(NotTaken::RefusedClient) => return Err(Ending::NotAuthorized),
+                Err(NotTaken::Next) => {}
+            }
+        }
+        Err(Ending::NoBroker)
+    }
+
+    async fn offer(
+        &self,
+        picked: &Picked,
+        headers: &HeaderMap,
+        level: Level,
+        packet: &[u8],
+    ) -> Result<(Framing, Answer), NotTaken> {
+        let endpoint = picked.endpoint();
+        let began = Instant::now();
+        let hello = Hello {
+            arrival: &self.arrival,
+            host: None,
+            headers,
+            subprotocol: self.subprotocol,
+        };
+        let pool = &self.upstream.pool;
+        let metrics = &self.account.shared.metrics;
+        let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {
+            metrics.dial_failed(pool.name(), endpoint.name(), error.label());
+            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = ErrorChain(&error).to_string(), "a dial failed");
+            if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
+        })?;
+        if returned {
+            info!(upstream = %pool.name(), endpoint = %endpoint.name(), "an endpoint is back");
+        }
+        if let Some(metrics) = self.upstream.metrics(endpoint) {
+            metrics.dial_seconds.record(began.elapsed().as_secs_f64());
+        }
+        let patience = pool.config().connack_timeout;
+        let answer = offer::offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
+            metrics.dial_failed(pool.name(), endpoint.name(), error.label());
+            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), %error, "a broker did not take a CONNECT");
+            NotTaken::Next
+        })?;
+        Ok((framing, answer))
+    }
+
+    /// Join both streams.
+    async fn join(mut self, opening: Opening, connect: &Connect, found: Found) -> Option<Joined> {
+        let Found { picked, framing, answer } = found;
+        self.account.commit(picked.endpoint(), &answer.first);
+        let opened = match timeout(self.limits.write_stall_timeout, opening.open()).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(ending)) => {
+                self.account.end(ending);
+                return None;
+            }
+            Err(_) => {
+                self.account.end(Ending::ClientStalled);
+                return None;
+            }
+        };
+        let ends = Ends {
+            client: opened.stream,
+            broker: answer.stream,
+            framing,
+            from_client: opened.waiting,
+            begins_message: opened.begins_message,
+            from_broker: answer.read,
+            level: connect.level,
+        };
+        let patience = Patience {
+            idle: idle_limit(connect.keepalive, &answer.first, self.upstream.pool.config().keepalive_margin),
+            stall: self.limits.write_stall_timeout,
+            farewell: self.limits.half_close_timeout,
+            max_packet_size: self.limits.max_packet_size,
+        };
+        Some(Joined {
+            tunnel: Tunnel::new(ends, patience),
+            account: self.account,
+            watch: self.watch,
+            goodbye_window: self.goodbye_window,
+            picked,
+        })
+    }
+}
+
+/// Why an endpoint did not take a CONNECT.
+enum NotTaken {
+    /// Another may.
+    Next,
+    /// It said no to the client itself: another would say the same.
+    RefusedClient,
+}
+
+/// The stream below a handshake, and what came right behind it.
+async fn raw_stream(upgrade: HyperWebsocket) -> Option<(Stream, Bytes)> {
+    let upgraded: Upgraded = upgrade.await.ok()?.into_inner().into_inner();
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+/// How long a client may be silent: one and a half times its keepalive, or the broker's (MQTT 5,
+/// 3.2.2.3.14), and a margin, so that the broker acts first. `None` is for ever: a keepalive of 0, or a
+/// broker that has not yet said which.
+fn idle_limit(keepalive: u16, first: &First, margin: Duration) -> Option<Duration> {
+    let seconds = match first {
+        First::Connack(connack) => connack.server_keepalive.unwrap_or(keepalive),
+        First::Auth => 0,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()) * 3 / 2 + margin)
+}
+
+/// An error and its causes, on one line.
+struct ErrorChain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

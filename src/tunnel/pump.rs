@@ -1,0 +1,326 @@
+//! One direction of a session: read, follow the headers, write; hold a buffer only in between.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::buffer::{self, Buffer};
+use super::course::{Boundary, Course, Violation};
+use super::{Flow, Moved};
+use crate::net::Stream;
+
+/// A window of bytes that were read and followed, and wait to be written.
+#[derive(Debug)]
+struct Window {
+    buffer: Buffer,
+    start: usize,
+    end: usize,
+}
+
+/// How far a direction has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Bytes flow.
+    Flowing,
+    /// Bytes flow until our own last words can be inserted; then the direction finishes.
+    Leaving,
+    /// The sink's write side is closed, and what still comes is thrown away until the source ends: a
+    /// stream dropped with bytes unread is reset, and takes our last words with it.
+    Discarding,
+    /// Nothing more is read; what waits is written, and then the sink's write side is closed.
+    Finishing,
+    /// The sink's write side is closed.
+    Shut,
+}
+
+/// One direction, from its source to its sink.
+#[derive(Debug)]
+pub(super) struct Pump {
+    course: Course,
+    /// Bytes of the source that were read before the tunnel began.
+    early: Early,
+    window: Option<Window>,
+    /// Bytes of our own, written as soon as the course allows.
+    insert: Vec<u8>,
+    stage: Stage,
+    /// Whether the sink may hold bytes that it has taken but not sent.
+    unflushed: bool,
+    /// Since when the sink has taken nothing of what waits.
+    stalled: Option<Instant>,
+    moved: Moved,
+}
+
+/// How a direction came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// The source has closed its side, and all it sent is written. Said once: the caller decides between
+    /// [`Pump::finish`] and [`Pump::leave`].
+    SourceEnded,
+    /// The sink's write side is closed, or the direction was abandoned.
+    Shut,
+}
+
+/// What stopped a direction before its source ended.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The source's connection broke.
+    Source(io::Error),
+    /// The sink's connection broke.
+    Sink(io::Error),
+    /// The source broke its protocol.
+    Violation(Violation),
+}
+
+impl Pump {
+    pub(super) fn new(course: Course, early: Vec<u8>) -> Self {
+        Self {
+            course,
+            early: Early { bytes: early, taken: 0 },
+            window: None,
+            insert: Vec::new(),
+            stage: Stage::Flowing,
+            unflushed: false,
+            stalled: None,
+            moved: Moved::default(),
+        }
+    }
+
+    /// Move what can be moved.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Stream,
+        sink: &mut Stream,
+        flow: &Flow,
+    ) -> Poll<Result<Progress, Fault>> {
+        loop {
+            if self.stage == Stage::Shut {
+                return Poll::Ready(Ok(Progress::Shut));
+            }
+            ready!(self.poll_write(cx, sink)).map_err(Fault::Sink)?;
+            if self.stage == Stage::Leaving && self.insert.is_empty() {
+                self.stage = Stage::Finishing;
+            }
+            match self.stage {
+                Stage::Finishing => {
+                    ready!(self.poll_shutdown(cx, sink)).map_err(Fault::Sink)?;
+                }
+                Stage::Discarding => ready!(self.poll_discard(cx, source, sink)),
+                _ => match self.poll_read(cx, source, flow) {
+                    Poll::Ready(read) => {
+                        if read? == 0 {
+                            return Poll::Ready(Ok(Progress::SourceEnded));
+                        }
+                    }
+                    Poll::Pending => {
+                        // Only now: while more comes, the sink's own buffer may gather it.
+                        ready!(self.poll_flush(cx, sink)).map_err(Fault::Sink)?;
+                        return Poll::Pending;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Read nothing more; write what waits and close the sink's write side.
+    pub(super) fn finish(&mut self) {
+        if matches!(self.stage, Stage::Flowing | Stage::Leaving) {
+            self.stage = Stage::Finishing;
+        }
+    }
+
+    /// Go on to the next boundary, say `last`, and finish.
+    pub(super) fn leave(&mut self, last: Vec<u8>, boundary: Boundary) {
+        if self.stage == Stage::Flowing {
+            self.stage = Stage::Leaving;
+            self.insert = last;
+            self.course.stop_at(boundary);
+        }
+    }
+
+    /// Close the sink's write side, and throw away what waits and what still comes.
+    pub(super) fn discard(&mut self) {
+        if self.stage != Stage::Shut {
+            self.stage = Stage::Discarding;
+            self.window = None;
+            self.early = Early::default();
+            self.stalled = None;
+        }
+    }
+
+    /// Write nothing more, and never look at either stream again.
+    pub(super) fn abandon(&mut self) {
+        self.stage = Stage::Shut;
+        self.window = None;
+        self.stalled = None;
+    }
+
+    /// Insert bytes of our own as soon as a frame may begin. What waits to be inserted is replaced: only
+    /// the latest ping needs its pong (RFC 6455, 5.5.3).
+    pub(super) fn insert(&mut self, bytes: Vec<u8>) {
+        self.insert = bytes;
+    }
+
+    pub(super) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    pub(super) fn course_mut(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.stage == Stage::Shut
+    }
+
+
+    /// Since when the sink has taken nothing.
+    pub(super) fn stalled(&self) -> Option<Instant> {
+        self.stalled
+    }
+
+    /// What was read so far.
+    pub(super) fn moved(&self) -> Moved {
+        self.moved
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
+        while let Some(window) = &mut self.window {
+            let waiting = &window.buffer[window.start..window.end];
+            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, waiting) else {
+                self.stalled.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            let written = written?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.stalled = None;
+            self.unflushed = true;
+            window.start += written;
+            if window.start == window.end {
+                self.window = None;
+            }
+        }
+        while !self.insert.is_empty() && self.course.may_insert() {
+            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, &self.insert) else {
+                self.stalled.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            let written = written?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.stalled = None;
+            self.unflushed = true;
+            self.insert.drain(..written);
+            if self.insert.is_empty() {
+                self.insert = Vec::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            match Pin::new(sink).poll_flush(cx) {
+                Poll::Ready(result) => {
+                    self.unflushed = false;
+                    self.stalled = None;
+                    return Poll::Ready(result);
+                }
+                Poll::Pending => {
+                    self.stalled.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
+        if Pin::new(sink).poll_shutdown(cx)?.is_pending() {
+            self.stalled.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        }
+        self.stalled = None;
+        self.stage = Stage::Shut;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Stream,
+        flow: &Flow,
+    ) -> Poll<Result<usize, Fault>> {
+        // Borrowed for the read alone: when nothing has come it goes back at once.
+        let mut buffer = Buffer::borrow();
+        let room = self.course.room(buffer::SIZE);
+        let count = if self.early.is_empty() {
+            let mut read = ReadBuf::new(&mut buffer[room.clone()]);
+            match ready!(Pin::new(source).poll_read(cx, &mut read)) {
+                Ok(()) => read.filled().len(),
+                // TLS cut without close_notify: the peer is gone as with FIN.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                Err(error) => return Poll::Ready(Err(Fault::Source(error))),
+            }
+        } else {
+            self.early.take(&mut buffer[room.clone()])
+        };
+        if count == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.moved.bytes += count as u64;
+        flow.add_bytes(count);
+        let read = room.start..room.start + count;
+        let ready = self.course.follow(&mut buffer, read, |packet| {
+            self.moved.packets += 1;
+            flow.add_packet(packet.packet_type);
+        });
+        let ready = ready.map_err(Fault::Violation)?;
+        if !ready.is_empty() {
+            self.window = Some(Window { buffer, start: ready.start, end: ready.end });
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>, source: &mut Stream, sink: &mut Stream) -> Poll<()> {
+        // Whether it closes well is of no interest any more.
+        let _ = Pin::new(sink).poll_shutdown(cx);
+        let mut buffer = Buffer::borrow();
+        let mut read = ReadBuf::new(&mut buffer);
+        let result = ready!(Pin::new(source).poll_read(cx, &mut read));
+        if result.is_err() || read.filled().is_empty() {
+            self.stage = Stage::Shut;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Bytes that came before there was a tunnel. Freed when taken.
+#[derive(Debug, Default)]
+struct Early {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Early {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        let left = &self.bytes[self.taken..];
+        let count = left.len().min(into.len());
+        into[..count].copy_from_slice(&left[..count]);
+        self.taken += count;
+        if self.taken == self.bytes.len() {
+            *self = Self::default();
+        }
+        count
+    }
+}

@@ -1,0 +1,183 @@
+//! One broker address at work: its sessions and its health, which outlive a reload.
+
+use std::fmt;
+use std::mem::discriminant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::time::Instant;
+
+use super::balance::stable_hash;
+use super::health::{Event, Health};
+use crate::config;
+
+/// A broker address of a pool.
+pub struct Endpoint {
+    config: Arc<config::Endpoint>,
+    /// Verified in its certificate; `None` where it speaks no TLS.
+    pub(super) server_name: Option<ServerName<'static>>,
+    /// The hash of its name: its part in rendezvous hashing.
+    pub(super) seed: u64,
+    record: Arc<Record>,
+}
+
+/// What we know of an address, whatever the configuration at work.
+#[derive(Debug, Default)]
+struct Record {
+    sessions: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+impl Endpoint {
+    /// An endpoint that goes on where `old`, of the same address, stands.
+    pub(super) fn new(
+        config: &Arc<config::Endpoint>,
+        server_name: Option<ServerName<'static>>,
+        old: Option<&Arc<Self>>,
+    ) -> Self {
+        Self {
+            config: Arc::clone(config),
+            server_name,
+            seed: stable_hash(config.name.as_bytes()),
+            record: old.map(|old| Arc::clone(&old.record)).unwrap_or_default(),
+        }
+    }
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// As configured.
+    #[must_use]
+    pub fn config(&self) -> &config::Endpoint {
+        &self.config
+    }
+
+    /// Sessions it carries, and dials under way.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.record.sessions.load(Ordering::Relaxed)
+    }
+
+    /// What we believe of it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        *self.record.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is picked: it is not avoided, or a trial is due.
+    #[must_use]
+    pub fn is_up(&self, now: Instant) -> bool {
+        self.health().is_open(now)
+    }
+
+    /// Whether it is at its cap of sessions.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.sessions() >= self.max_sessions()
+    }
+
+    /// Whether `other` is the same broker: its health and sessions are ours.
+    pub(super) fn is_same_broker(&self, other: &config::Endpoint) -> bool {
+        let own = &*self.config;
+        own.address == other.address
+            && own.tls == other.tls
+            && discriminant(&own.transport) == discriminant(&other.transport)
+    }
+
+    /// A session's place; `None` at the cap.
+    pub(super) fn take_slot(self: &Arc<Self>) -> Option<Slot> {
+        let max = self.max_sessions();
+        self.record
+            .sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < max).then_some(held + 1))
+            .ok()
+            .map(|_| Slot { endpoint: Arc::clone(self) })
+    }
+
+    /// Leave to dial it; `None` when it is avoided, or somebody else has its trial.
+    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Option<Admission> {
+        let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if !health.is_trial_due(now) {
+            return health.is_open(now).then_some(Admission::Up);
+        }
+        *health = health.after(Event::TrialTaken, Duration::ZERO, now);
+        Some(Admission::Trial(Trial { endpoint: Arc::clone(self), is_open: AtomicBool::new(true) }))
+    }
+
+    /// Let the health follow from what happened. Whether that brought the endpoint back.
+    pub(super) fn tell(&self, event: Event, avoid: Duration, now: Instant) -> bool {
+        let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *health;
+        *health = before.after(event, avoid, now);
+        before.avoided_until().is_some() && health.avoided_until().is_none()
+    }
+
+    fn max_sessions(&self) -> usize {
+        self.config.max_sessions.unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Endpoint")
+            .field("name", self.name())
+            .field("sessions", &self.sessions())
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session's place at an endpoint; dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Slot {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Slot {
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.endpoint.record.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Leave to dial an endpoint.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// It is up.
+    Up,
+    /// It was avoided, and this is its one trial.
+    Trial(Trial),
+}
+
+/// An endpoint's one trial. Dropped before it [ends](Self::end), the next session gets it.
+#[derive(Debug)]
+pub(super) struct Trial {
+    endpoint: Arc<Endpoint>,
+    is_open: AtomicBool,
+}
+
+impl Trial {
+    /// Its dial has said how it went.
+    pub(super) fn end(&self) {
+        self.is_open.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if *self.is_open.get_mut() {
+            self.endpoint.tell(Event::TrialReleased, Duration::ZERO, Instant::now());
+        }
+    }
+}

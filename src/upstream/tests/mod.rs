@@ -1,0 +1,114 @@
+//! The words the tests of pools and dials are written in.
+
+mod dial;
+mod pick;
+mod tls;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+
+use super::*;
+use crate::config::{Transport, Upstream, Weight};
+use crate::net::{Arrival, Stream};
+
+const OPTIONS: SocketOptions = SocketOptions { keepalive: None, user_timeout: None };
+const AVOID: Duration = Duration::from_secs(10);
+
+/// A raw MQTT endpoint at `address`.
+pub(super) fn mqtt(address: EndpointAddress) -> config::Endpoint {
+    config::Endpoint {
+        name: format!("{address:?}").into(),
+        transport: Transport::Mqtt,
+        address,
+        tls: false,
+        server_name: None,
+        weight: Weight::ONE,
+        max_sessions: None,
+        backup: false,
+        proxy_protocol: None,
+    }
+}
+
+/// A WebSocket endpoint at `address`.
+fn ws(address: EndpointAddress) -> config::Endpoint {
+    let transport = Transport::WebSocket {
+        path: "/mqtt".into(),
+        authority: "broker.example.org".into(),
+        subprotocol: None,
+    };
+    config::Endpoint { transport, ..mqtt(address) }
+}
+
+/// An endpoint that nobody dials.
+fn broker(number: u8, weight: u16) -> config::Endpoint {
+    let address = EndpointAddress::Ip(SocketAddr::from(([192, 0, 2, number], 1883)));
+    config::Endpoint { weight: Weight::new(weight).unwrap(), ..mqtt(address) }
+}
+
+fn at(address: SocketAddr) -> EndpointAddress {
+    EndpointAddress::Ip(address)
+}
+
+pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) -> Upstream {
+    Upstream {
+        name: "brokers".into(),
+        balance: Balance::Weighted,
+        endpoints: endpoints.into_iter().map(Arc::new).collect(),
+        attempts: 3,
+        dial_timeout: Duration::from_secs(10),
+        connack_timeout: Duration::from_secs(10),
+        avoid: AVOID,
+        keepalive_margin: Duration::ZERO,
+        tls: config::BrokerTls::default(),
+        forwarded: config::ForwardedOptions::default(),
+        source_addresses: Vec::new(),
+    }
+}
+
+pub(super) fn pool(upstream: Upstream) -> Pool {
+    Pool::build(&Arc::new(upstream), OPTIONS, None).unwrap()
+}
+
+/// Pick for somebody.
+fn pick(pool: &Pool, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
+    pick_for(pool, "", tried, now)
+}
+
+fn pick_for(pool: &Pool, client_id: &str, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
+    pool.pick(&Key { client_id, address: IpAddr::from([198, 51, 100, 1]) }, tried, now)
+}
+
+/// A client that has come to us.
+struct Client {
+    arrival: Arrival,
+    headers: HeaderMap,
+}
+
+impl Client {
+    fn new() -> Self {
+        let client = SocketAddr::from(([198, 51, 100, 1], 50_000));
+        let arrival = Arrival { peer: client, client, local: ([192, 0, 2, 9], 443).into(), tls: None };
+        let headers =
+            [(http::HeaderName::from_static("x-real-ip"), HeaderValue::from_static("198.51.100.1"))];
+        Self { arrival, headers: headers.into_iter().collect() }
+    }
+
+    fn hello(&self) -> Hello<'_> {
+        Hello {
+            arrival: &self.arrival,
+            headers: &self.headers,
+            host: Some("mqtt.example.org"),
+            subprotocol: "mqtt",
+        }
+    }
+}
+
+/// Pick and dial for a new client.
+async fn dial(pool: &Pool) -> Result<Dialled, DialError> {
+    let picked = pick(pool, &Tried::new(), Instant::now()).unwrap();
+    picked.dial(pool, &Client::new().hello()).await
+}

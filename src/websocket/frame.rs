@@ -1,0 +1,393 @@
+//! One frame header, read and written (RFC 6455, 5.2), and the small frames we send ourselves.
+
+use std::ops::Deref;
+
+use super::{CloseCode, Mask};
+
+/// The longest payload of a control frame, in bytes (RFC 6455, 5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+
+/// What a frame is for (RFC 6455, 11.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// More of the message that is open.
+    Continuation,
+    /// A message of text. MQTT has none.
+    Text,
+    /// A message of bytes.
+    Binary,
+    /// The sender is done.
+    Close,
+    /// Are you there?
+    Ping,
+    /// I am.
+    Pong,
+}
+
+impl Opcode {
+    /// Whether the frame is about the connection: such a frame may stand inside a fragmented message.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+
+    const fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0x0 => Some(Self::Continuation),
+            0x1 => Some(Self::Text),
+            0x2 => Some(Self::Binary),
+            0x8 => Some(Self::Close),
+            0x9 => Some(Self::Ping),
+            0xA => Some(Self::Pong),
+            _ => None,
+        }
+    }
+
+    const fn bits(self) -> u8 {
+        match self {
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xA,
+        }
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Whether this is the last frame of its message.
+    pub fin: bool,
+    /// What the frame is for.
+    pub opcode: Opcode,
+    /// The mask of its payload: always there from a client, never from a server.
+    pub mask: Option<Mask>,
+    /// Payload bytes; below 2^63.
+    pub length: u64,
+}
+
+impl FrameHeader {
+    /// The header's bytes, with the length in its shortest form.
+    #[must_use]
+    pub fn encode(&self) -> HeaderBytes {
+        let mut header = HeaderBytes { bytes: [0; HeaderBytes::MAX], length: 0 };
+        let masked = if self.mask.is_some() { 0x80 } else { 0 };
+        header.push(&[if self.fin { 0x80 } else { 0 } | self.opcode.bits()]);
+        // Each narrowing is of a value its arm has bounded.
+        match self.length {
+            0..=125 => header.push(&[masked | self.length as u8]),
+            126..=0xFFFF => {
+                header.push(&[masked | 126]);
+                header.push(&(self.length as u16).to_be_bytes());
+            }
+            _ => {
+                header.push(&[masked | 127]);
+                header.push(&self.length.to_be_bytes());
+            }
+        }
+        if let Some(mask) = self.mask {
+            header.push(&mask.key());
+        }
+        header
+    }
+
+    /// The header at the start of `bytes` and how many bytes it takes; `None` while it is not whole.
+    ///
+    /// # Errors
+    /// As soon as the bytes so far cannot become a header that RFC 6455 5.2 and 5.5 allow.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
+        let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+        let (fin, opcode) = decode_first(first)?;
+        let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
+        let masked = is_masked(second);
+        let short = second & 0x7F;
+        if opcode.is_control() && usize::from(short) > MAX_CONTROL_PAYLOAD {
+            return Err(FrameError::ControlTooLong);
+        }
+        let (length, rest) = match short {
+            126 => {
+                let Some((long, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                (longer_than(125, u64::from(u16::from_be_bytes(*long)))?, rest)
+            }
+            127 => {
+                let Some((long, rest)) = rest.split_first_chunk() else { return Ok(None) };
+                (longer_than(0xFFFF, u64::from_be_bytes(*long))?, rest)
+            }
+            _ => (u64::from(short), rest),
+        };
+        if length >> 63 != 0 {
+            return Err(FrameError::LengthTooLong);
+        }
+        let (mask, rest) = if masked {
+            let Some((key, rest)) = rest.split_first_chunk() else { return Ok(None) };
+            (Some(Mask::new(*key)), rest)
+        } else {
+            (None, rest)
+        };
+        Ok(Some((Self { fin, opcode, mask, length }, bytes.len() - rest.len())))
+    }
+}
+
+/// FIN and opcode, which a header's first byte holds.
+pub(super) fn decode_first(byte: u8) -> Result<(bool, Opcode), FrameError> {
+    if byte & 0x70 != 0 {
+        return Err(FrameError::ReservedBits);
+    }
+    let opcode = Opcode::from_bits(byte & 0x0F).ok_or(FrameError::ReservedOpcode)?;
+    let fin = byte & 0x80 != 0;
+    if opcode.is_control() && !fin {
+        return Err(FrameError::ControlFragmented);
+    }
+    Ok((fin, opcode))
+}
+
+/// Whether a header whose second byte this is belongs to a masked frame.
+pub(super) const fn is_masked(second: u8) -> bool {
+    second & 0x80 != 0
+}
+
+fn longer_than(shorter_form: u64, length: u64) -> Result<u64, FrameError> {
+    if length > shorter_form { Ok(length) } else { Err(FrameError::LengthNotMinimal) }
+}
+
+/// An encoded header, on the stack.
+#[derive(Clone, Copy)]
+pub struct HeaderBytes {
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
+
+impl HeaderBytes {
+    /// The longest header, in bytes: two, a length of eight and a mask of four.
+    pub const MAX: usize = 14;
+
+    fn push(&mut self, more: &[u8]) {
+        let start = usize::from(self.length);
+        self.bytes[start..start + more.len()].copy_from_slice(more);
+        self.length += more.len() as u8;
+    }
+}
+
+impl Deref for HeaderBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl std::fmt::Debug for HeaderBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self[..].fmt(f)
+    }
+}
+
+/// A whole frame that is a message of its own, masked with `mask` if we are the client.
+///
+/// The payload of a control frame is cut at [`MAX_CONTROL_PAYLOAD`] bytes.
+#[must_use]
+pub fn frame(opcode: Opcode, payload: &[u8], mask: Option<Mask>) -> Vec<u8> {
+    let payload = match payload.get(..MAX_CONTROL_PAYLOAD) {
+        Some(cut) if opcode.is_control() => cut,
+        _ => payload,
+    };
+    let header = FrameHeader { fin: true, opcode, mask, length: payload.len() as u64 }.encode();
+    let mut bytes = Vec::with_capacity(header.len() + payload.len());
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(payload);
+    mask.unwrap_or(Mask::NONE).apply(&mut bytes[header.len()..]);
+    bytes
+}
+
+/// The unmasked answer to a Ping that carried `payload` (RFC 6455, 5.5.3).
+#[must_use]
+pub fn pong_frame(payload: &[u8]) -> Vec<u8> {
+    frame(Opcode::Pong, payload, None)
+}
+
+/// Why a stream of frames cannot be followed any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A client's frame without a mask.
+    #[error("the client sent an unmasked frame; a client must mask every frame (RFC 6455, 5.1)")]
+    Unmasked,
+    /// A broker's frame with a mask.
+    #[error("the broker sent a masked frame; a server must not mask (RFC 6455, 5.1)")]
+    Masked,
+    /// A text frame.
+    #[error("text frame; MQTT travels in binary frames only [MQTT-6.0.0-1]")]
+    Text,
+    /// RSV1, RSV2 or RSV3.
+    #[error("a reserved bit is set, but no extension was agreed on (RFC 6455, 5.2)")]
+    ReservedBits,
+    /// An opcode without a meaning.
+    #[error("reserved opcode (RFC 6455, 5.2)")]
+    ReservedOpcode,
+    /// A control frame of more than [`MAX_CONTROL_PAYLOAD`] bytes.
+    #[error("control frame with more than 125 bytes of payload (RFC 6455, 5.5)")]
+    ControlTooLong,
+    /// A control frame without FIN.
+    #[error("fragmented control frame (RFC 6455, 5.5)")]
+    ControlFragmented,
+    /// A length that would have fitted a shorter form.
+    #[error("payload length not in its shortest form (RFC 6455, 5.2)")]
+    LengthNotMinimal,
+    /// A length of 2^63 or more.
+    #[error("payload length of 2^63 or more (RFC 6455, 5.2)")]
+    LengthTooLong,
+    /// A continuation of nothing.
+    #[error("continuation frame outside a message (RFC 6455, 5.4)")]
+    UnexpectedContinuation,
+    /// A new message inside a message.
+    #[error("new message before the last one ended; expected a continuation frame (RFC 6455, 5.4)")]
+    ExpectedContinuation,
+}
+
+impl FrameError {
+    /// What to close the WebSocket with.
+    #[must_use]
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Self::Text => CloseCode::Unsupported,
+            _ => CloseCode::Protocol,
+        }
+    }
+
+    /// A short name for a metric.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unmasked => "unmasked",
+            Self::Masked => "masked",
+            Self::Text => "text",
+            Self::ReservedBits => "reserved_bits",
+            Self::ReservedOpcode => "reserved_opcode",
+            Self::ControlTooLong => "control_too_long",
+            Self::ControlFragmented => "control_fragmented",
+            Self::LengthNotMinimal => "length_not_minimal",
+            Self::LengthTooLong => "length_too_long",
+            Self::UnexpectedContinuation => "unexpected_continuation",
+            Self::ExpectedContinuation => "expected_continuation",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+    use tokio_tungstenite::tungstenite::protocol::frame as oracle;
+
+    use super::*;
+
+    #[test]
+    fn headers_that_must_be_refused() {
+        let table: &[(&[u8], FrameError)] = &[
+            (&[0xC2], FrameError::ReservedBits),
+            (&[0xA2], FrameError::ReservedBits),
+            (&[0x92], FrameError::ReservedBits),
+            (&[0x83], FrameError::ReservedOpcode),
+            (&[0x8F], FrameError::ReservedOpcode),
+            (&[0x09], FrameError::ControlFragmented),
+            (&[0x89, 0x7E], FrameError::ControlTooLong),
+            (&[0x88, 0xFF], FrameError::ControlTooLong),
+            (&[0x82, 0x7E, 0, 125], FrameError::LengthNotMinimal),
+            (&[0x82, 0x7F, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], FrameError::LengthNotMinimal),
+            (&[0x82, 0x7F, 0x80, 0, 0, 0, 0, 0, 0, 0], FrameError::LengthTooLong),
+        ];
+        for (bytes, error) in table {
+            assert_eq!(FrameHeader::decode(bytes), Err(*error), "{bytes:02x?}");
+            assert_eq!(FrameHeader::decode(&bytes[..bytes.len() - 1]), Ok(None), "{bytes:02x?} less one");
+        }
+    }
+
+    #[test]
+    fn lengths_around_each_form() {
+        for (length, size) in [(0, 2), (125, 2), (126, 4), (0xFFFF, 4), (0x1_0000, 10), (u64::MAX >> 1, 10)] {
+            let header = FrameHeader { fin: true, opcode: Opcode::Binary, mask: None, length };
+            let bytes = header.encode();
+            assert_eq!(bytes.len(), size);
+            assert_eq!(FrameHeader::decode(&bytes), Ok(Some((header, size))));
+        }
+    }
+
+    #[test]
+    fn a_control_payload_is_cut_and_a_message_is_not() {
+        assert_eq!(pong_frame(&[1; 200]).len(), 2 + 125);
+        assert_eq!(frame(Opcode::Binary, &[1; 200], None).len(), 4 + 200);
+    }
+
+    fn opcode() -> impl Strategy<Value = Opcode> {
+        prop::sample::select(vec![
+            Opcode::Continuation,
+            Opcode::Text,
+            Opcode::Binary,
+            Opcode::Close,
+            Opcode::Ping,
+            Opcode::Pong,
+        ])
+    }
+
+    prop_compose! {
+        fn header()(
+            opcode in opcode(),
+            fin: bool,
+            key: Option<[u8; 4]>,
+            length in prop_oneof![0..126u64, 126..0x1_0000u64, 0x1_0000..1u64 << 63],
+        ) -> FrameHeader {
+            let control = opcode.is_control();
+            FrameHeader {
+                fin: fin || control,
+                opcode,
+                mask: key.map(Mask::new),
+                length: if control { length % 126 } else { length },
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(header in header(), trailing: Vec<u8>) {
+            let encoded = header.encode();
+            for end in 0..encoded.len() {
+                prop_assert_eq!(FrameHeader::decode(&encoded[..end]), Ok(None));
+            }
+            let bytes = [&encoded[..], &trailing].concat();
+            prop_assert_eq!(FrameHeader::decode(&bytes), Ok(Some((header, encoded.len()))));
+        }
+
+        #[test]
+        fn tungstenite_reads_the_same_header(header in header()) {
+            let encoded = header.encode();
+            let (theirs, length) =
+                oracle::FrameHeader::parse(&mut Cursor::new(&encoded[..])).unwrap().unwrap();
+            prop_assert_eq!(theirs.is_final, header.fin);
+            prop_assert_eq!(u8::from(theirs.opcode), header.opcode.bits());
+            prop_assert_eq!(theirs.mask, header.mask.map(Mask::key));
+            prop_assert_eq!(length, header.length);
+        }
+
+        #[test]
+        fn tungstenite_writes_the_same_frame(
+            opcode in opcode(),
+            (length, fill) in (prop_oneof![0..200usize, 65_500..65_600usize], any::<u8>()),
+            key: Option<[u8; 4]>,
+        ) {
+            let payload = vec![fill; length];
+            let ours = frame(opcode, &payload, key.map(Mask::new));
+            let payload = if opcode.is_control() { &payload[..payload.len().min(125)] } else { &payload };
+            let header = oracle::FrameHeader {
+                opcode: oracle::coding::OpCode::from(opcode.bits()),
+                mask: key,
+                ..Default::default()
+            };
+            let theirs = oracle::Frame::from_payload(header, payload.to_vec().into());
+            let mut bytes = Vec::new();
+            theirs.format(&mut bytes).unwrap();
+            prop_assert_eq!(ours, bytes);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Configuration files: fixtures, and the files in `config/`.
