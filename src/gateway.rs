@@ -159,7 +159,9 @@ fn check_open_files(connections: usize) {
     let needed = connections as u64 * FILES_A_CONNECTION + FILES_BESIDE;
     match listener::raise_open_files() {
         Some(limit) if limit < needed => warn!(
-            limit, needed, connections,
+            limit,
+            needed,
+            connections,
             "the limit of open files is too low for limits.connections: raise it (LimitNOFILE, ulimit -n), or lower limits.connections to {}",
             limit.saturating_sub(FILES_BESIDE) / FILES_A_CONNECTION
         ),

@@ -34,7 +34,7 @@ pub enum Target {
     /// Static files.
     Site(Arc<Files>),
     /// A plain HTTP application server.
-    Backend(Arc<Backend>),
+    Backend(Arc<config::Backend>, Backend),
     /// Another URL.
     Redirect(Redirect),
 }
@@ -66,7 +66,7 @@ impl Target {
         match self {
             Self::Mqtt(..) => "mqtt",
             Self::Site(_) => "site",
-            Self::Backend(_) => "backend",
+            Self::Backend(..) => "backend",
             Self::Redirect(_) => "redirect",
         }
     }
@@ -118,7 +118,9 @@ impl Snapshot {
                     None => continue,
                 },
                 config::Target::Site(site) => Target::Site(Arc::new(Files::build(site)?)),
-                config::Target::Backend(backend) => Target::Backend(Arc::new(Backend::build(backend, options))),
+                config::Target::Backend(backend) => {
+                    Target::Backend(Arc::clone(backend), Backend::build(backend, options))
+                }
                 config::Target::Redirect(redirect) => Target::Redirect(*redirect),
             };
             routes.push((route.host.clone(), route.path.clone(), target));

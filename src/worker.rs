@@ -76,7 +76,11 @@ impl Worker {
 }
 
 /// Serve what comes until the inbox is closed. What still runs then is dropped with the runtime.
-async fn work(mut incoming: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Shared>, served: Arc<AtomicUsize>) {
+async fn work(
+    mut incoming: mpsc::UnboundedReceiver<Accepted>,
+    shared: Arc<Shared>,
+    served: Arc<AtomicUsize>,
+) {
     while let Some(accepted) = incoming.recv().await {
         let load = Load(Arc::clone(&served));
         tokio::spawn(connection::serve(accepted, Arc::clone(&shared), Box::new(load)));

@@ -57,7 +57,9 @@ enum Socket {
 
 /// Why there is no admin listener.
 #[derive(Debug, thiserror::Error)]
-#[error("the admin listener can't listen on {address}: {source}; choose another `admin.address`, or switch it off with `admin.enabled = false`")]
+#[error(
+    "the admin listener can't listen on {address}: {source}; choose another `admin.address`, or switch it off with `admin.enabled = false`"
+)]
 pub struct AdminError {
     address: String,
     source: io::Error,
@@ -67,7 +69,11 @@ pub struct AdminError {
 ///
 /// # Errors
 /// When the address is taken or not allowed.
-pub fn bind(config: &config::Admin, shared: Arc<Shared>, stage: watch::Receiver<Stage>) -> Result<Admin, AdminError> {
+pub fn bind(
+    config: &config::Admin,
+    shared: Arc<Shared>,
+    stage: watch::Receiver<Stage>,
+) -> Result<Admin, AdminError> {
     let socket = match &config.address {
         AdminAddress::Tcp(address) => {
             bind_tcp(*address).map_err(|source| AdminError { address: address.to_string(), source })?

@@ -1,6 +1,6 @@
 //! The command line: one file a command.
 
-mod check;
+pub mod check;
 mod completions;
 #[cfg(feature = "demo")]
 mod demo;
@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::check::CheckError;
 use crate::config::ConfigErrors;
 
 /// Where the configuration is when no `--config` says otherwise.
@@ -69,13 +70,15 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Run(ConfigArgument { config }) => run::run(&config),
-        Command::Check(ConfigArgument { config }) => check::run(&config),
+        Command::Check(ConfigArgument { config }) => {
+            check::run(&config, &mut io::stdout()).map_err(Into::into)
+        }
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions::run(shell),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    if error.is::<ConfigErrors>() {
+    if error.is::<ConfigErrors>() || error.is::<CheckError>() {
         // Each mistake has its file and line before it already.
         say(&error);
         return ExitCode::from(2);

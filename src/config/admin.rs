@@ -1,6 +1,6 @@
 //! `[runtime]`, `[admin]` and `[drain]`: the process itself.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::thread;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::listener::bindable;
-use super::review::{Review, Span};
+use super::review::Review;
 use super::value::{Leaf, Written};
 
 /// The shape of the process. Not reloadable.
@@ -70,10 +70,11 @@ pub(super) struct AdminTable {
 }
 
 impl AdminTable {
+    const DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9901));
+
     pub(super) fn check(self, review: &mut Review<'_>) -> Option<Admin> {
-        let default = SocketAddr::from(([127, 0, 0, 1], 9901));
         let address = match self.address {
-            None => AdminAddress::Tcp(default),
+            None => AdminAddress::Tcp(Self::DEFAULT),
             Some(written) => {
                 let span = written.span();
                 let address = written.into_inner().0;
@@ -93,12 +94,13 @@ impl AdminTable {
         self.enabled.unwrap_or(true).then_some(Admin { address })
     }
 
-    /// The TCP address that is written, and where.
-    pub(super) fn tcp_address(&self) -> Option<(SocketAddr, Span)> {
-        let written = self.address.as_ref()?;
-        match written.get_ref().0 {
-            AdminAddress::Tcp(address) => Some((address, written.span())),
-            AdminAddress::Unix(_) => None,
+    /// The TCP address that it will bind.
+    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self.address.as_ref().map(|address| &address.get_ref().0) {
+            _ if self.enabled == Some(false) => None,
+            None => Some(Self::DEFAULT),
+            Some(AdminAddress::Tcp(address)) => Some(*address),
+            Some(AdminAddress::Unix(_)) => None,
         }
     }
 }

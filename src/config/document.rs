@@ -36,25 +36,29 @@ impl<'t> Document<'t> {
     /// The tree of `text`, which stands in the file `source`.
     ///
     /// # Errors
-    /// Every place where `text` is no TOML, at most one a line.
+    /// Where `text` is no TOML.
     pub(super) fn parse(source: &'t Path, text: &'t str) -> Result<Self, ConfigErrors> {
         let (tree, errors) = DeTable::parse_recoverable(text);
         let document = Self { source, text, tree };
-        if errors.is_empty() {
+        let mut mistakes: Vec<Note> = Vec::new();
+        for error in errors {
+            let at = error.span().map_or(text.len(), |span| span.start);
+            let curly = curly_quote_on_line(text, at);
+            // The reader stumbles on after one slip, over the same thing: the first says enough.
+            // Curly quotes come in numbers.
+            if curly.is_none() && !mistakes.is_empty() {
+                continue;
+            }
+            let (at, sentence) =
+                curly.unwrap_or_else(|| (at, format!("this is not TOML: {}", error.message())));
+            let (line, column) = position(text, at);
+            mistakes.push(Note { file: source.to_owned(), line, column, key: String::new(), text: sentence });
+        }
+        if mistakes.is_empty() {
             return Ok(document);
         }
-        let mut mistakes: Vec<Note> = errors.iter().map(|error| document.syntax_mistake(error)).collect();
-        mistakes.sort_by_key(|note| (note.line, note.column));
-        mistakes.dedup_by_key(|note| note.line);
+        mistakes.dedup();
         Err(ConfigErrors::Mistakes(mistakes))
-    }
-
-    fn syntax_mistake(&self, error: &toml::de::Error) -> Note {
-        let at = error.span().map_or(self.text.len(), |span| span.start);
-        let (at, text) = curly_quote_on_line(self.text, at)
-            .unwrap_or_else(|| (at, format!("this is not TOML: {}", error.message())));
-        let (line, column) = position(self.text, at);
-        Note { file: self.source.to_owned(), line, column, key: String::new(), text }
     }
 
     /// The tables of the file; what cannot be read is told to `review` and left out.
@@ -314,7 +318,7 @@ fn sentence(message: &str) -> (String, Option<&str>) {
         };
         let text = match is_key {
             true => format!("there is no key `{word}` here; {advice}"),
-            false => format!("there is no {word:?} here; {advice}"),
+            false => format!("{word:?} is no value of this key; {advice}"),
         };
         return (text, meant.filter(|_| is_key));
     }
@@ -341,8 +345,9 @@ fn one_of(known: &[&str]) -> String {
 /// Serde's words for types, in TOML's.
 fn plain(words: &str) -> &str {
     match words {
-        "sequence" | "a sequence" => "a list in [ ]",
+        "a sequence" => "a list: values in [ ], or tables under a name in [[ ]]",
         "map" | "a map" => "a table",
+        "sequence" => "a list",
         "a boolean" => "true or false",
         "a string" => "a text in quotes",
         "i64" | "u64" | "usize" => "a whole number",

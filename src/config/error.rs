@@ -33,7 +33,7 @@ impl fmt::Display for Note {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigErrors {
     /// Nothing is at the path.
-    #[error("{}: there is no such file; name the configuration with --config", file.display())]
+    #[error("{}: there is no such file; look at the path", file.display())]
     Missing {
         /// The path.
         file: PathBuf,

@@ -130,7 +130,10 @@ fn check_name(name: &Spanned<String>, review: &mut Review<'_>) -> Option<HeaderN
         let dashed = name.get_ref().replace('_', "-");
         review.mistake(
             name.span(),
-            format!("many servers silently drop a header with `_` in its name (nginx's X-Real_IP reaches nobody); write {dashed:?}"),
+            format!(
+                "many servers silently drop a header with `_` in its name (nginx's X-Real_IP \
+             reaches nobody); write {dashed:?}"
+            ),
         );
         return None;
     }
@@ -151,7 +154,8 @@ fn refused(name: &HeaderName) -> Option<&'static str> {
         "host" => Some("`Host` has a key of its own; write forwarded.host = \"client\" or \"endpoint\""),
         "cookie" => Some("`Cookie` has a key of its own; write forwarded.cookie = true"),
         "x-forwarded-for" | "x-forwarded-port" => Some(
-            "the gateway computes this header; choose its form with the keys `forwarded_for` and `port` of `forwarded`",
+            "the gateway computes this header; \
+             choose its form with the keys `forwarded_for` and `port` of `forwarded`",
         ),
         "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" => {
             Some("the gateway computes this header; leave it out")
@@ -170,7 +174,8 @@ fn refused(name: &HeaderName) -> Option<&'static str> {
             Some("this header is about one connection, which the gateway makes itself; leave it out")
         }
         name if name.starts_with("sec-websocket-") => Some(
-            "the gateway makes the WebSocket handshake itself; leave this header out (an endpoint has the key `subprotocol`)",
+            "the gateway makes the WebSocket handshake itself; \
+             leave this header out (an endpoint has the key `subprotocol`)",
         ),
         _ => None,
     }

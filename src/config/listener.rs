@@ -116,7 +116,8 @@ impl ListenerTable {
         {
             review.warning(
                 addresses_span,
-                "this listener speaks no TLS, so passwords cross the network in the clear; add `tls`, or `redirect = \"https\"`",
+                "this listener speaks no TLS, so passwords cross the network in the clear; \
+                 add `tls`, or `redirect = \"https\"`",
             );
         }
         let name = match table.name {
@@ -212,7 +213,8 @@ impl Leaf for SocketAddr {
 
     fn number(number: i64) -> Result<Self, String> {
         Err(format!(
-            "{number} is a port without its address; write \"0.0.0.0:{number}\", or \"[::]:{number}\" for IPv6 as well"
+            "{number} is a port without its address; \
+             write \"0.0.0.0:{number}\", or \"[::]:{number}\" for IPv6 as well"
         ))
     }
 }

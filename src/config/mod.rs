@@ -5,16 +5,20 @@
 //! mistake at once. After it nobody asks again whether a weight is zero or a route's upstream exists.
 
 mod admin;
+mod backend;
 mod document;
 mod endpoint;
+mod endpoint_url;
 mod error;
 mod forwarded;
 mod limits;
 mod listener;
 mod log;
 mod nearest;
+mod pattern;
 mod review;
 mod route;
+mod site;
 mod table;
 mod upstream;
 mod url;
@@ -29,15 +33,16 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use admin::{Admin, AdminAddress, Drain, Runtime};
+pub use backend::{Backend, BackendAddress};
 pub use endpoint::{Endpoint, EndpointAddress, ProxyVersion, Transport};
 pub use error::{ConfigErrors, Note};
 pub use forwarded::{ForwardedFor, ForwardedOptions, ForwardedPort, HostHeader, Template, TemplatePart};
 pub use limits::Limits;
 pub use listener::{CertificateFiles, Listener, ListenerTls, TlsVersion};
 pub use log::{Log, LogFormat};
-pub use route::{
-    Backend, BackendAddress, HostPattern, MqttTarget, Origins, PathPattern, Redirect, Route, Site, Target,
-};
+pub use pattern::{HostPattern, Origins, PathPattern};
+pub use route::{MqttTarget, Redirect, Route, Target};
+pub use site::Site;
 pub use upstream::{Balance, BrokerTls, Upstream};
 pub use value::Weight;
 

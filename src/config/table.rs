@@ -68,9 +68,17 @@ impl ConfigTable {
     fn check_addresses(&self, review: &mut Review<'_>) {
         let mut bound: HashSet<SocketAddr> = HashSet::new();
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.get_ref());
-        let addresses = listeners.flat_map(|listener| listener.get_ref().addresses());
-        for (address, span) in addresses.chain(self.admin.tcp_address()) {
-            if address.port() != 0 && !bound.insert(address) {
+        for (address, span) in listeners.flat_map(|listener| listener.get_ref().addresses()) {
+            if address.port() == 0 {
+                continue;
+            }
+            if self.admin.tcp_address() == Some(address) {
+                review.mistake(
+                    span.clone(),
+                    format!("[admin] listens on {address}; give one of the two another port"),
+                );
+            }
+            if !bound.insert(address) {
                 review.mistake(span, format!("{address} is bound by a listener above already; list it once"));
             }
         }
@@ -141,7 +149,12 @@ fn check_routes(
     let tables = match written {
         Some(tables) if !tables.get_ref().is_empty() => tables.into_inner(),
         _ => {
-            review.missing(FILE, "routes", "write [[routes]], its `path`, and what it leads to: `upstream`, `site`, `backend` or `redirect`");
+            review.missing(
+                FILE,
+                "routes",
+                "write [[routes]], its `path`, and what it leads to: \
+             `upstream`, `site`, `backend` or `redirect`",
+            );
             return Vec::new();
         }
     };
@@ -152,7 +165,13 @@ fn check_routes(
         let Some(route) = RouteTable::check(table, upstreams, review) else { continue };
         let earlier = *first_at.entry((route.host.clone(), route.path.clone())).or_insert(index);
         if earlier != index {
-            review.mistake(span, format!("routes[{earlier}] has the same host and path, so this one is never reached; keep one of the two"));
+            review.mistake(
+                span,
+                format!(
+                    "routes[{earlier}] has the same host and path, so this one \
+             is never reached; keep one of the two"
+                ),
+            );
         }
         routes.push(route);
     }

@@ -110,7 +110,8 @@ impl UpstreamTable {
         {
             review.warning(
                 forwarded.span(),
-                "MQTT over TCP has no headers, so this is never used; endpoints can tell the client's address by `proxy_protocol`",
+                "MQTT over TCP has no headers, so this is never used; \
+                 endpoints can tell the client's address by `proxy_protocol`",
             );
         }
         let seconds = Duration::from_secs;
@@ -165,7 +166,11 @@ fn check_endpoints(
         if !names.insert(Arc::clone(&endpoint.name)) {
             review.mistake(
                 span,
-                format!("this upstream has an endpoint {:?} already; raise its `weight`, or give this one a `name`", endpoint.name),
+                format!(
+                    "this upstream has an endpoint {:?} already; \
+                 raise its `weight`, or give this one a `name`",
+                    endpoint.name
+                ),
             );
         }
         endpoints.push(Arc::new(endpoint));

@@ -232,6 +232,11 @@ impl Leaf for IpNet {
         text.parse::<Self>()
             .map(|network| network.trunc())
             .or_else(|_| text.parse::<IpAddr>().map(Self::from))
-            .map_err(|_| format!("{text:?} is not a network; write one such as \"10.0.0.0/8\", or an address such as \"192.0.2.1\""))
+            .map_err(|_| {
+                format!(
+                    "{text:?} is not a network; \
+             write one such as \"10.0.0.0/8\", or an address such as \"192.0.2.1\""
+                )
+            })
     }
 }

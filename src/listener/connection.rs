@@ -97,9 +97,11 @@ async fn arrive(
     options.apply(&stream).map_err(Failure::Socket)?;
 
     let local = stream.local_addr().map_err(Failure::Socket)?;
-    let mut arrival = Arrival { peer: canonical(peer), client: canonical(peer), local: canonical(local), tls: None };
+    let mut arrival =
+        Arrival { peer: canonical(peer), client: canonical(peer), local: canonical(local), tls: None };
     if listener.config.proxy_protocol && shared.trusts(arrival.peer.ip()) {
-        let preamble = timeout_at(deadline, preamble::read(&mut stream)).await.map_err(|_| Failure::Timeout)??;
+        let preamble =
+            timeout_at(deadline, preamble::read(&mut stream)).await.map_err(|_| Failure::Timeout)??;
         if let Some(preamble) = preamble {
             arrival.client = canonical(preamble.client);
             arrival.local = canonical(preamble.local);
@@ -163,7 +165,10 @@ async fn accept_tls(
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
             _ => "TLSv1.2",
         },
-        cipher: connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+        cipher: connection
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
         server_name: connection.server_name().map(Box::from),
         client_common_name: None,
         resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),

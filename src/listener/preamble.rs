@@ -33,7 +33,9 @@ pub enum PreambleError {
     #[error("the connection broke inside the PROXY preamble")]
     Io(#[from] io::Error),
     /// It is none.
-    #[error("no PROXY preamble came, although this listener expects one from this address: {0}; configure the proxy to send it, or take the address out of `trusted_proxies`")]
+    #[error(
+        "no PROXY preamble came, although this listener expects one from this address: {0}; configure the proxy to send it, or take the address out of `trusted_proxies`"
+    )]
     Malformed(#[source] proxy_header::Error),
     /// It does not end.
     #[error("the PROXY preamble is longer than {MAX} bytes")]
@@ -55,7 +57,8 @@ pub async fn read(stream: &mut TcpStream) -> Result<Option<Preamble>, PreambleEr
         }
         let before = taken.len();
         taken.extend_from_slice(&ahead[..seen]);
-        let parsed = ProxyHeader::parse(&taken, ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true });
+        let parsed =
+            ProxyHeader::parse(&taken, ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true });
         match parsed {
             Ok((header, length)) => {
                 let preamble = header

@@ -95,7 +95,8 @@ pub(super) async fn offer(
             Framing::Raw => stream.write_all(connect).await?,
         }
         stream.flush().await?;
-        let mut incoming = Incoming { read, followed: 0, frames: FrameSkim::new(Side::Broker), payload: Vec::new() };
+        let mut incoming =
+            Incoming { read, followed: 0, frames: FrameSkim::new(Side::Broker), payload: Vec::new() };
         loop {
             incoming.follow(framing)?;
             if let Some(first) = first_packet(level, &incoming.payload)? {

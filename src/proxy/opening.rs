@@ -209,7 +209,9 @@ impl Opening {
             Some(frame) => {
                 let mask = frame.mask.map(|_| self.frames.mask());
                 let length = self.frames.remaining();
-                rest.extend_from_slice(&FrameHeader { fin: frame.fin, opcode: Opcode::Binary, mask, length }.encode());
+                rest.extend_from_slice(
+                    &FrameHeader { fin: frame.fin, opcode: Opcode::Binary, mask, length }.encode(),
+                );
             }
             None => self.begins_message = self.frames.in_message(),
         }

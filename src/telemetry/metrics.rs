@@ -4,9 +4,11 @@
 //! recorder, so that two in one process (tests) do not mix.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 /// Seconds: from a LAN's dial to a deadline.
@@ -110,7 +112,8 @@ impl Metrics {
     pub fn tls_handshake(&self, version: &'static str, resumed: bool) {
         let resumed = if resumed { "yes" } else { "no" };
         self.record(|| {
-            counter!("brokergate_tls_handshakes_total", "version" => version, "resumed" => resumed).increment(1);
+            counter!("brokergate_tls_handshakes_total", "version" => version, "resumed" => resumed)
+                .increment(1);
         });
     }
 
@@ -144,7 +147,12 @@ impl Metrics {
     }
 
     /// Set what was counted elsewhere: bytes and packets of one direction.
-    pub fn traffic(&self, direction: &'static str, bytes: u64, packets: impl Iterator<Item = (&'static str, u64)>) {
+    pub fn traffic(
+        &self,
+        direction: &'static str,
+        bytes: u64,
+        packets: impl Iterator<Item = (&'static str, u64)>,
+    ) {
         self.record(|| {
             counter!("brokergate_bytes_total", "direction" => direction).absolute(bytes);
             for (packet_type, count) in packets {
@@ -191,28 +199,34 @@ impl std::fmt::Debug for Open {
     }
 }
 
-/// Seconds as histograms take them.
-#[must_use]
-pub fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
-}
-
 fn describe() {
     describe_gauge!("brokergate_connections", "Client connections being served, sessions included");
     describe_counter!("brokergate_connections_accepted_total", "Client connections accepted");
-    describe_counter!("brokergate_arrivals_failed_total", "Connections that never became a request, by reason");
+    describe_counter!(
+        "brokergate_arrivals_failed_total",
+        "Connections that never became a request, by reason"
+    );
     describe_counter!("brokergate_tls_handshakes_total", "TLS handshakes that succeeded");
     describe_counter!("brokergate_requests_total", "Requests answered, by target and status class");
     describe_counter!("brokergate_rejections_total", "Requests turned away before 101, by reason");
     describe_gauge!("brokergate_sessions", "Sessions between their CONNECT and their ending");
     describe_counter!("brokergate_sessions_ended_total", "Sessions ended, by reason and by whose doing");
-    describe_histogram!("brokergate_connect_seconds", "From the handshake's 101 to the broker's first packet");
+    describe_histogram!(
+        "brokergate_connect_seconds",
+        "From the handshake's 101 to the broker's first packet"
+    );
     describe_gauge!("brokergate_endpoint_sessions", "Sessions an endpoint holds");
     describe_counter!("brokergate_endpoint_sessions_opened_total", "Sessions an endpoint accepted");
     describe_gauge!("brokergate_endpoint_up", "Whether an endpoint is up (1) or avoided (0)");
     describe_histogram!("brokergate_dial_seconds", "How long successful dials took");
-    describe_counter!("brokergate_dials_failed_total", "Dials and CONNECTs that an endpoint did not take, by reason");
+    describe_counter!(
+        "brokergate_dials_failed_total",
+        "Dials and CONNECTs that an endpoint did not take, by reason"
+    );
     describe_counter!("brokergate_connacks_total", "CONNACKs of brokers, by code");
-    describe_counter!("brokergate_bytes_total", "Bytes of sessions, by direction: up is from client to broker");
+    describe_counter!(
+        "brokergate_bytes_total",
+        "Bytes of sessions, by direction: up is from client to broker"
+    );
     describe_counter!("brokergate_packets_total", "MQTT packets of sessions, by direction and type");
 }

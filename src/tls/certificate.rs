@@ -44,7 +44,8 @@ pub enum CertificateError {
         source: io::Error,
     },
     /// A PEM section is damaged.
-    #[error("{}:{line}: the PEM section that begins here is damaged ({reason}); copy the file again, whole", file.display())]
+    #[error("{}:{line}: the PEM section that begins here is damaged ({reason}); \
+     copy the file again, whole", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -60,7 +61,8 @@ pub enum CertificateError {
         file: PathBuf,
     },
     /// There is no private key in the file.
-    #[error("{} holds no private key; it needs a PEM section such as -----BEGIN PRIVATE KEY-----", file.display())]
+    #[error("{} holds no private key; \
+     it needs a PEM section such as -----BEGIN PRIVATE KEY-----", file.display())]
     NoKey {
         /// The file.
         file: PathBuf,
@@ -72,13 +74,15 @@ pub enum CertificateError {
         file: PathBuf,
     },
     /// The key wants a passphrase.
-    #[error("{} is encrypted, and nobody is there to type its passphrase; decrypt it with: openssl pkey -in KEY -out PLAIN", file.display())]
+    #[error("{} is encrypted, and nobody is there to type its passphrase; \
+     decrypt it with: openssl pkey -in KEY -out PLAIN", file.display())]
     EncryptedKey {
         /// The key's file.
         file: PathBuf,
     },
     /// The key is of a kind that TLS here does not use.
-    #[error("{} holds a key that cannot be used; make an ECDSA P-256, Ed25519 or RSA key of 2048 bits or more", file.display())]
+    #[error("{} holds a key that cannot be used; \
+     make an ECDSA P-256, Ed25519 or RSA key of 2048 bits or more", file.display())]
     UnusableKey {
         /// The key's file.
         file: PathBuf,
@@ -86,7 +90,8 @@ pub enum CertificateError {
         source: rustls::Error,
     },
     /// A certificate in the file is not X.509.
-    #[error("{}: certificate {number} in this file is not an X.509 certificate; copy the file again, whole", file.display())]
+    #[error("{}: certificate {number} in this file is not an X.509 certificate; \
+     copy the file again, whole", file.display())]
     NotX509 {
         /// The file.
         file: PathBuf,
@@ -94,7 +99,8 @@ pub enum CertificateError {
         number: usize,
     },
     /// The key belongs to a later certificate of the chain.
-    #[error("{}: the key belongs to certificate {number} of the chain; put that one first, its issuer behind it", chain.display())]
+    #[error("{}: the key belongs to certificate {number} of the chain; \
+     put that one first, its issuer behind it", chain.display())]
     LeafNotFirst {
         /// The chain's file.
         chain: PathBuf,
@@ -102,7 +108,8 @@ pub enum CertificateError {
         number: usize,
     },
     /// The key belongs to another certificate.
-    #[error("{} is not the key of the certificate in {}; name the two files that were made together", key.display(), chain.display())]
+    #[error("{} is not the key of the certificate in {}; \
+     name the two files that were made together", key.display(), chain.display())]
     Mismatch {
         /// The chain's file.
         chain: PathBuf,

@@ -199,8 +199,12 @@ impl Tunnel {
                 Ok(Progress::Shut) => break,
                 Ok(Progress::SourceEnded) => self.lose_broker(Ending::BrokerClosed),
                 Err(Fault::Source(_)) => self.lose_broker(Ending::BrokerVanished),
-                Err(Fault::Violation(Violation::Frame(error))) => self.lose_broker(Ending::BrokerFrame(error)),
-                Err(Fault::Violation(Violation::Packet(error))) => self.lose_broker(Ending::BrokerPacket(error)),
+                Err(Fault::Violation(Violation::Frame(error))) => {
+                    self.lose_broker(Ending::BrokerFrame(error))
+                }
+                Err(Fault::Violation(Violation::Packet(error))) => {
+                    self.lose_broker(Ending::BrokerPacket(error))
+                }
                 // What the client said before it left still goes to the broker.
                 Err(Fault::Sink(_)) => {
                     self.end(self.client_left());
@@ -272,7 +276,8 @@ impl Tunnel {
     fn check_time(&mut self, now: Instant) {
         let stalled = |since: Option<Instant>| since.is_some_and(|since| since + self.patience.stall <= now);
         // A client whose bytes we can't take because the broker stalls is not silent.
-        let silent_at = self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| self.heard + idle);
+        let silent_at =
+            self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| self.heard + idle);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.up.abandon();
             self.down.abandon();

@@ -176,7 +176,6 @@ impl Pump {
         self.stage == Stage::Shut
     }
 
-
     /// Since when the sink has taken nothing.
     pub(super) fn stalled(&self) -> Option<Instant> {
         self.stalled

@@ -92,17 +92,18 @@ pub enum Step {
     Upgrade,
 }
 
+/// Mosquitto 2.0 gives no answer to a handshake that it refuses.
+const HANGS_UP: &str = ": some do so when a handshake displeases them (path, subprotocol, large headers), and a \
+                        plain MQTT port always does, so use mqtt:// for that";
+
 /// What was wrong with a broker's answer to our WebSocket handshake.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
     /// The connection broke.
-    #[error("the broker broke the connection: some do so when a handshake displeases them")]
+    #[error("the broker broke the connection without an answer{HANGS_UP}")]
     Broken(#[source] io::Error),
     /// The connection was closed.
-    #[error(
-        "the broker hung up without an answer: some do so when a handshake displeases them (path, subprotocol, \
-         large headers), and a plain MQTT port always does: use mqtt:// for that"
-    )]
+    #[error("the broker hung up without an answer{HANGS_UP}")]
     HungUp,
     /// The head was too large.
     #[error("the answer's head is larger than 16 KiB or has more than 64 headers")]

@@ -1,9 +1,8 @@
 //! Brokers: a [`Pool`] picks an [`Endpoint`] that is up and under its cap, and dials it.
 //!
-//! Primaries come first. Backups serve when no primary can: all are down, full or tried. When nothing
-//! untried is up at all, a session that is already here tries those that are avoided, the one
-//! whose time ends soonest first: [`Pool::is_available`] has turned away whoever came later.
-//! What happened is returned, never logged or counted here.
+//! Primaries come first; backups serve when each primary is down, full or tried. When nothing untried is
+//! up at all, a session that is already here tries the avoided ones, the soonest to return first, while
+//! [`Pool::is_available`] turns away who comes later. What happened is returned, never logged or counted.
 
 mod balance;
 mod dial;
@@ -259,7 +258,7 @@ impl Pool {
         if untried().next().is_none() {
             return Err(NoEndpoint::Tried);
         }
-        if untried().any(|(_, endpoint)| endpoint.is_up(now)) {
+        if untried().any(|(_, endpoint)| endpoint.is_up(now) && endpoint.is_full()) {
             return Err(NoEndpoint::Full);
         }
         untried()

@@ -55,6 +55,7 @@ fn new_key() -> String {
 
 impl Request<'_> {
     fn write(&self, key: &str, into: &mut Vec<u8>) {
+        into.reserve(512);
         let host = self.headers.get(header::HOST).map_or(self.host.as_bytes(), |host| host.as_bytes());
         for piece in [
             b"GET ",

@@ -1,3 +1,5 @@
-//! The gateway as a whole, from outside.
+//! The gateway as a whole, from outside: real sockets, real TLS, brokers that say what they saw.
 
 mod configuration;
+mod harness;
+mod session;
