@@ -14,7 +14,9 @@ import { run, Server } from '../harness/server.js';
 
 /** The demo at work, and the addresses that it prints. */
 async function startDemo(t, wanted) {
-  const server = new Server('brokergate demo', binary, ['demo', '--port', String(wanted ?? await freePort())]);
+  const server = new Server('brokergate demo', binary, ['demo', '--port', String(wanted ?? await freePort())], {
+    env: { TMPDIR: t.shared.folder },
+  });
   t.watch({ name: server.name, server });
   t.defer(() => server.stop({ signal: 'SIGKILL' }));
   const printed = async (pattern) => pattern.exec(await server.line(pattern))[0];
