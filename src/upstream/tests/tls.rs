@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 use crate::config::{BrokerTls, CertificateFiles, ProxyVersion};
+use crate::tunnel::Framing;
 
 /// A CA in a folder, as its operator would hand it out.
 struct Authority {
