@@ -27,10 +27,17 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol a message asks to switch to, or has switched to: `Upgrade`, where `Connection` names it.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let is_named = elements(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| is_named)
+/// The protocols a request asks to switch to: `Upgrade`, where `Connection` names it. HTTP's own are left
+/// out: inside such a tunnel a client could send requests past our routes and headers.
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    elements(headers, &CONNECTION).find(|option| option.eq_ignore_ascii_case("upgrade"))?;
+    let is_http = |protocol: &str| {
+        let name = protocol.split('/').next().unwrap_or(protocol).trim();
+        ["http", "h2", "h2c"].iter().any(|http| name.eq_ignore_ascii_case(http))
+    };
+    let kept: Vec<_> =
+        elements(headers, &UPGRADE).filter(|name| !name.is_empty() && !is_http(name)).collect();
+    HeaderValue::try_from(kept.join(", ")).ok().filter(|protocols| !protocols.is_empty())
 }
 
 /// Whether the sender reads trailers: the only use of `TE` that is left.
@@ -78,10 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_counts_only_when_connection_names_it() {
-        let asked = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(upgrade(&asked).unwrap(), "websocket");
-        assert_eq!(upgrade(&headers(&[("upgrade", "h2c")])), None);
+    fn an_upgrade_counts_when_connection_names_it_and_it_is_not_http() {
+        let asked =
+            |connection, protocols| upgrade(&headers(&[("connection", connection), ("upgrade", protocols)]));
+        assert_eq!(asked("keep-alive, Upgrade", "websocket").unwrap(), "websocket");
+        assert_eq!(asked("upgrade", "h2c, websocket, IRC/6.9").unwrap(), "websocket, IRC/6.9");
+        for protocols in ["h2c", "H2C", "HTTP/2.0", "h2 / x", "", " , "] {
+            assert_eq!(asked("upgrade", protocols), None, "{protocols}");
+        }
+        assert_eq!(asked("close", "websocket"), None);
         assert_eq!(upgrade(&headers(&[("connection", "upgrade")])), None);
     }
 

@@ -70,7 +70,9 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Run(ConfigArgument { config }) => run::run(&config),
-        Command::Check(ConfigArgument { config }) => check::run(&config, &mut io::stdout()).map_err(Into::into),
+        Command::Check(ConfigArgument { config }) => {
+            check::run(&config, &mut io::stdout()).map_err(Into::into)
+        }
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions::run(shell),

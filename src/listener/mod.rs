@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
 use tracing::{debug, error, warn};
 
 use crate::config;
@@ -37,7 +37,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Bound {
     listener: Arc<Listener>,
-    socket: AsyncFd<std::net::TcpListener>,
+    socket: TcpListener,
     address: SocketAddr,
 }
 
@@ -127,9 +127,9 @@ fn bind_one(listener: Arc<Listener>, address: SocketAddr) -> io::Result<Bound> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let socket = std::net::TcpListener::from(socket);
+    let socket = TcpListener::from_std(socket.into())?;
     let address = socket.local_addr()?;
-    Ok(Bound { listener, socket: AsyncFd::new(socket)?, address })
+    Ok(Bound { listener, socket, address })
 }
 
 impl Bound {
@@ -148,7 +148,7 @@ impl Bound {
     /// Accept for ever. Dropping the future stops listening.
     pub async fn accept_all(self, mut hand: impl FnMut(Accepted)) {
         loop {
-            match self.accept().await {
+            match accept(&self.socket).await {
                 Ok((stream, peer)) => hand(Accepted { listener: Arc::clone(&self.listener), stream, peer }),
                 Err(error) if is_passing_accept_error(&error) => {
                     debug!(listener = %self.listener.config.name, %error, "a client left before it was accepted");
@@ -163,17 +163,12 @@ impl Bound {
             }
         }
     }
+}
 
-    async fn accept(&self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            if let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
-                let (stream, peer) = accepted?;
-                stream.set_nonblocking(true)?;
-                return Ok((stream, peer));
-            }
-        }
-    }
+/// The next client, as a socket that any runtime can take.
+async fn accept(socket: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (stream, peer) = socket.accept().await?;
+    Ok((stream.into_std()?, peer))
 }
 
 /// The soft limit of open files, raised to the hard one; `None` where it can't be read.

@@ -20,14 +20,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::admission::Caps;
-use self::forwarded::Identity;
 use crate::backend::{Backend, BackendError};
 use crate::config::{self, Redirect};
 use crate::drain::Drain;
 use crate::net::{Arrival, Body, empty};
 use crate::route::requested_host;
 use crate::snapshot::{Snapshot, Target};
-use crate::telemetry::{Metrics, access};
+use crate::telemetry::{ErrorChain, Metrics, access};
 use crate::tunnel::Traffic;
 
 pub use self::admission::{Admission, Load};
@@ -204,28 +203,20 @@ async fn answer_or_reject(
         // A site has no WebSockets: the client has the wrong path.
         Target::Site(_) if is_upgrade => Err(not_found(snapshot, host, true)),
         Target::Site(files) => Ok(files.serve(&request).await),
-        Target::Backend(backend) => {
+        Target::Backend(settings, backend) => {
             let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
-            forward(request, backend, &identity, inner).await
+            let headers = forwarded::backend_headers(&identity, &settings.forwarded, request.headers());
+            let answer = backend.forward(request, headers, inner.shared.drain.watch()).await;
+            answer.map_err(|error| reject_backend(backend, &error))
         }
         Target::Redirect(redirect) => redirect_to_https(*redirect, host, request.uri()),
     }
 }
 
-async fn forward(
-    request: Request<Incoming>,
-    backend: &Backend,
-    identity: &Identity,
-    inner: &Inner,
-) -> Result<Response<Body>, Rejection> {
-    let headers = forwarded::backend_headers(identity, &backend.config().forwarded, request.headers());
-    backend.forward(request, headers, inner.shared.drain.watch()).await.map_err(|error| {
-        warn!(backend = %backend.config().name, %error, "a backend failed");
-        match error {
-            BackendError::Timeout { .. } => Rejection::BackendTimeout { hint: error.hint() },
-            _ => Rejection::BackendFailed { hint: error.hint() },
-        }
-    })
+/// The client learns what happened, the log where and why.
+fn reject_backend(backend: &Backend, error: &BackendError) -> Rejection {
+    warn!(backend = %backend.name(), error = %ErrorChain(error), "a backend failed");
+    error.into()
 }
 
 fn not_found(snapshot: &Snapshot, host: Option<&str>, is_upgrade: bool) -> Rejection {

@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::backend::BackendError;
 use crate::net::{Body, full};
 use crate::route::BadHost;
 
@@ -103,62 +104,62 @@ pub enum Limit {
 impl Rejection {
     /// Every [`label`](Self::label), so that each series exists before its first rejection.
     pub const LABELS: [&'static str; 25] = [
-        "not-websocket",
-        "upgrade-headers",
-        "http-version",
+        "not_websocket",
+        "upgrade_headers",
+        "http_version",
         "method",
-        "websocket-version",
+        "websocket_version",
         "key",
-        "handshake-body",
+        "handshake_body",
         "origin",
         "subprotocol",
-        "no-subprotocol",
-        "full-connections",
-        "full-connections-per-address",
-        "full-connection-rate",
-        "full-sessions",
-        "no-endpoint",
-        "not-found",
-        "unknown-host",
-        "bad-host",
-        "bad-request",
-        "head-too-large",
-        "arrival-timeout",
-        "http-on-tls",
+        "no_subprotocol",
+        "full_connections",
+        "full_connections_per_address",
+        "full_connection_rate",
+        "full_sessions",
+        "no_endpoint",
+        "not_found",
+        "unknown_host",
+        "bad_host",
+        "bad_request",
+        "head_too_large",
+        "arrival_timeout",
+        "http_on_tls",
         "draining",
-        "backend-failed",
-        "backend-timeout",
+        "backend_failed",
+        "backend_timeout",
     ];
 
     /// The metric's label.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::NotWebSocket => "not-websocket",
-            Self::UpgradeHeaders => "upgrade-headers",
-            Self::HttpVersion => "http-version",
+            Self::NotWebSocket => "not_websocket",
+            Self::UpgradeHeaders => "upgrade_headers",
+            Self::HttpVersion => "http_version",
             Self::Method { .. } => "method",
-            Self::WebSocketVersion => "websocket-version",
+            Self::WebSocketVersion => "websocket_version",
             Self::Key => "key",
-            Self::HandshakeBody => "handshake-body",
+            Self::HandshakeBody => "handshake_body",
             Self::Origin { .. } => "origin",
             Self::Subprotocol { .. } => "subprotocol",
-            Self::NoSubprotocol => "no-subprotocol",
-            Self::Full(Limit::Connections) => "full-connections",
-            Self::Full(Limit::ConnectionsPerAddress) => "full-connections-per-address",
-            Self::Full(Limit::ConnectionRate) => "full-connection-rate",
-            Self::Full(Limit::Sessions) => "full-sessions",
-            Self::NoEndpoint => "no-endpoint",
-            Self::NotFound { .. } => "not-found",
-            Self::UnknownHost { .. } => "unknown-host",
-            Self::BadHost(_) => "bad-host",
-            Self::BadRequest => "bad-request",
-            Self::HeadTooLarge => "head-too-large",
-            Self::ArrivalTimeout => "arrival-timeout",
-            Self::HttpOnTls => "http-on-tls",
+            Self::NoSubprotocol => "no_subprotocol",
+            Self::Full(Limit::Connections) => "full_connections",
+            Self::Full(Limit::ConnectionsPerAddress) => "full_connections_per_address",
+            Self::Full(Limit::ConnectionRate) => "full_connection_rate",
+            Self::Full(Limit::Sessions) => "full_sessions",
+            Self::NoEndpoint => "no_endpoint",
+            Self::NotFound { .. } => "not_found",
+            Self::UnknownHost { .. } => "unknown_host",
+            Self::BadHost(_) => "bad_host",
+            Self::BadRequest => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::ArrivalTimeout => "arrival_timeout",
+            Self::HttpOnTls => "http_on_tls",
             Self::Draining => "draining",
-            Self::BackendFailed { .. } => "backend-failed",
-            Self::BackendTimeout { .. } => "backend-timeout",
+            Self::BackendFailed { .. } => "backend_failed",
+            Self::BackendTimeout { .. } => "backend_timeout",
         }
     }
 
@@ -301,10 +302,8 @@ impl Rejection {
             Self::ArrivalTimeout => "The request did not arrive in time.".into(),
             Self::HttpOnTls => "This port speaks TLS, and plain HTTP arrived. Use https:// or wss://.".into(),
             Self::Draining => "The gateway is about to stop. Connect again: another will answer.".into(),
-            Self::BackendFailed { hint } => format!("The application behind this gateway failed: {hint}."),
-            Self::BackendTimeout { hint } => {
-                format!("The application behind this gateway is too slow: {hint}.")
-            }
+            Self::BackendFailed { hint } => format!("Bad gateway: {hint}."),
+            Self::BackendTimeout { hint } => format!("Gateway timeout: {hint}."),
         };
         format!("{sentence}\n")
     }
@@ -313,6 +312,23 @@ impl Rejection {
 impl From<BadHost> for Rejection {
     fn from(why: BadHost) -> Self {
         Self::BadHost(why)
+    }
+}
+
+impl From<&BackendError> for Rejection {
+    fn from(error: &BackendError) -> Self {
+        match error {
+            BackendError::Dial(_) | BackendError::Exchange(_) | BackendError::UnaskedUpgrade => {
+                Self::BackendFailed { hint: error.to_string() }
+            }
+            BackendError::DialTimeout(_) | BackendError::ResponseTimeout(_) => {
+                Self::BackendTimeout { hint: error.to_string() }
+            }
+            BackendError::ClientSilent(_) => Self::ArrivalTimeout,
+            BackendError::ConnectMethod => {
+                Self::Method { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" }
+            }
+        }
     }
 }
 
@@ -327,103 +343,4 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use http_body_util::BodyExt;
-
-    use super::*;
-
-    /// One of each: the match makes a new variant fail to compile until it is added here.
-    fn all() -> Vec<Rejection> {
-        let all = vec![
-            Rejection::NotWebSocket,
-            Rejection::UpgradeHeaders,
-            Rejection::HttpVersion,
-            Rejection::Method { allow: "GET" },
-            Rejection::WebSocketVersion,
-            Rejection::Key,
-            Rejection::HandshakeBody,
-            Rejection::Origin { origin: "https://evil.example".into() },
-            Rejection::Subprotocol { offered: "soap".into() },
-            Rejection::NoSubprotocol,
-            Rejection::Full(Limit::Connections),
-            Rejection::Full(Limit::ConnectionsPerAddress),
-            Rejection::Full(Limit::ConnectionRate),
-            Rejection::Full(Limit::Sessions),
-            Rejection::NoEndpoint,
-            Rejection::NotFound { mqtt_paths: vec!["/mqtt".into()] },
-            Rejection::UnknownHost { host: "192.0.2.1".into() },
-            Rejection::BadHost(BadHost::Several),
-            Rejection::BadRequest,
-            Rejection::HeadTooLarge,
-            Rejection::ArrivalTimeout,
-            Rejection::HttpOnTls,
-            Rejection::Draining,
-            Rejection::BackendFailed { hint: "it refused the connection".into() },
-            Rejection::BackendTimeout { hint: "no answer within 30s".into() },
-        ];
-        assert_eq!(all.len(), Rejection::LABELS.len());
-        all
-    }
-
-    #[test]
-    fn each_has_its_own_listed_label() {
-        let labels: BTreeSet<_> = all().iter().map(Rejection::label).collect();
-        assert_eq!(labels, BTreeSet::from(Rejection::LABELS));
-    }
-
-    #[tokio::test]
-    async fn each_explains_itself_in_a_short_text() {
-        for rejection in all() {
-            let response = rejection.response();
-            assert!(response.status().is_client_error() || response.status().is_server_error());
-            assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
-            assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
-            let text = response.into_body().collect().await.unwrap().to_bytes();
-            let text = str::from_utf8(&text).unwrap();
-            assert!((20..300).contains(&text.len()) && text.ends_with(".\n"), "{text}");
-            assert!(!text.contains("  "), "{text}");
-        }
-    }
-
-    #[test]
-    fn each_status_brings_the_header_it_needs() {
-        for rejection in all() {
-            let response = rejection.response();
-            let headers = response.headers();
-            match response.status().as_u16() {
-                405 => assert!(headers.contains_key(ALLOW)),
-                408 | 431 => assert_eq!(headers[CONNECTION], "close"),
-                426 if rejection == Rejection::WebSocketVersion => {
-                    assert_eq!(headers[SEC_WEBSOCKET_VERSION], "13");
-                }
-                426 => {
-                    assert_eq!(headers[UPGRADE], "websocket");
-                    assert_eq!(headers[CONNECTION], "upgrade");
-                }
-                503 => assert!(headers.contains_key(RETRY_AFTER)),
-                _ => {}
-            }
-        }
-    }
-
-    #[test]
-    fn the_bytes_are_one_whole_answer() {
-        for rejection in all() {
-            let text = String::from_utf8(rejection.bytes()).unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.starts_with(&format!("HTTP/1.1 {}", rejection.status())));
-            assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
-            assert_eq!(head.matches("connection:").count(), 1);
-        }
-    }
-
-    #[test]
-    fn what_a_client_sent_is_escaped_and_cut() {
-        assert_eq!(shown(b"a\r\nb\x1b\xc3\xa9\"<"), r#"a\r\nb\x1b\xc3\xa9\"<"#);
-        let long = shown(&[b'x'; 5000]);
-        assert_eq!(long.len(), 103);
-        assert!(long.ends_with("..."));
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ use crate::drain::Watch;
 use crate::mqtt::{self, Connect, Level, Refusal, Reply};
 use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
+use crate::telemetry::ErrorChain;
 use crate::tunnel::{Ending, Ends, Framing, Patience, Tunnel};
 use crate::upstream::{Dialled, Hello, Key, Picked, Tried};
 
@@ -210,7 +211,7 @@ impl Session {
         let metrics = &self.account.shared.metrics;
         let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
-            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = ErrorChain(&error).to_string(), "a dial failed");
+            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %ErrorChain(&error), "a dial failed");
             if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
         })?;
         if returned {
@@ -292,19 +293,4 @@ fn idle_limit(keepalive: u16, first: &First, margin: Duration) -> Option<Duratio
         First::Auth => 0,
     };
     (seconds > 0).then(|| Duration::from_secs(seconds.into()) * 3 / 2 + margin)
-}
-
-/// An error and its causes, on one line.
-struct ErrorChain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for ErrorChain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

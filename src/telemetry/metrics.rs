@@ -4,7 +4,6 @@
 //! recorder, so that two in one process (tests) do not mix.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -198,12 +197,6 @@ impl std::fmt::Debug for Open {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Open")
     }
-}
-
-/// Seconds as histograms take them.
-#[must_use]
-pub fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
 
 fn describe() {

@@ -4,4 +4,5 @@ pub mod access;
 pub mod log;
 mod metrics;
 
+pub use self::log::ErrorChain;
 pub use self::metrics::{EndpointMetrics, Metrics, Open};
