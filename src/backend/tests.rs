@@ -1,3 +1,5 @@
+//! Requests, bodies and upgrades to application servers of all kinds, on real sockets.
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 

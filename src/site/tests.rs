@@ -1,3 +1,5 @@
+//! Which file answers a path, and which paths lead nowhere.
+
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;

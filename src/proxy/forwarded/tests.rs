@@ -1,3 +1,5 @@
+//! Whom a request is from, and that nobody can claim to be another.
+
 use http::Request;
 use ipnet::IpNet;
 use proptest::prelude::*;

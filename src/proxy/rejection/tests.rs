@@ -1,3 +1,5 @@
+//! Each rejection has its own label, and a body that says what to change.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
