@@ -15,7 +15,6 @@ pub mod gateway;
 pub mod demo;
 
 pub mod admin;
-pub mod reload;
 pub mod worker;
 
 pub mod listener;

@@ -34,7 +34,7 @@ pub enum Target {
     /// Static files.
     Site(Arc<Files>),
     /// A plain HTTP application server.
-    Backend(Arc<config::Backend>, Backend),
+    Backend(Arc<config::Backend>, Box<Backend>),
     /// Another URL.
     Redirect(Redirect),
 }
@@ -119,7 +119,7 @@ impl Snapshot {
                 },
                 config::Target::Site(site) => Target::Site(Arc::new(Files::build(site)?)),
                 config::Target::Backend(backend) => {
-                    Target::Backend(Arc::clone(backend), Backend::build(backend, options))
+                    Target::Backend(Arc::clone(backend), Box::new(Backend::build(backend, options)))
                 }
                 config::Target::Redirect(redirect) => Target::Redirect(*redirect),
             };

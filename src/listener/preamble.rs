@@ -16,16 +16,16 @@ const MAX: usize = 2048;
 
 /// Whom a preamble says the connection is from, and which address it reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Preamble {
+pub(super) struct Preamble {
     /// The client.
-    pub client: SocketAddr,
+    pub(super) client: SocketAddr,
     /// The address the client reached.
-    pub local: SocketAddr,
+    pub(super) local: SocketAddr,
 }
 
 /// Why there is no preamble.
 #[derive(Debug, thiserror::Error)]
-pub enum PreambleError {
+pub(super) enum PreambleError {
     /// The proxy left.
     #[error("the proxy closed the connection inside its PROXY preamble")]
     Closed,
@@ -47,7 +47,7 @@ pub enum PreambleError {
 ///
 /// # Errors
 /// When what comes is no preamble, or the proxy leaves.
-pub async fn read(stream: &mut TcpStream) -> Result<Option<Preamble>, PreambleError> {
+pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<Preamble>, PreambleError> {
     let mut taken = Vec::new();
     loop {
         let mut ahead = [0; MAX];

@@ -215,16 +215,8 @@ async fn answer_or_reject(
 
 /// The client learns what happened, the log where and why.
 fn reject_backend(backend: &Backend, error: &BackendError) -> Rejection {
-    let hint = error.to_string();
-    if let BackendError::ConnectMethod = error {
-        return Rejection::Method { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
-    }
     warn!(backend = %backend.name(), error = %ErrorChain(error), "a backend failed");
-    match error {
-        BackendError::DialTimeout(_) | BackendError::ResponseTimeout(_) => Rejection::BackendTimeout { hint },
-        BackendError::ClientSilent(_) => Rejection::ArrivalTimeout,
-        _ => Rejection::BackendFailed { hint },
-    }
+    error.into()
 }
 
 fn not_found(snapshot: &Snapshot, host: Option<&str>, is_upgrade: bool) -> Rejection {

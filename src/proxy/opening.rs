@@ -230,11 +230,3 @@ fn missing(packet: &[u8]) -> usize {
         _ => 1,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tokio::io::duplex;
-
-    use super::*;
-}

@@ -29,9 +29,6 @@ pub enum BrokerTlsError {
     /// Our own certificate or key.
     #[error("tls.client_certificate")]
     ClientCertificate(#[source] CertificateError),
-    /// Our certificate and key do not belong together, or cannot be used.
-    #[error("tls.client_certificate: the certificate and its key cannot be used together")]
-    ClientKey(#[source] rustls::Error),
     /// The cryptography at work lacks something.
     #[error("TLS 1.2 and 1.3 are not available")]
     Versions(#[source] rustls::Error),

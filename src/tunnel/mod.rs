@@ -174,13 +174,13 @@ impl Tunnel {
                     self.end(self.client_left());
                     self.up.finish();
                 }
-                Err(Fault::Source(_)) => {
+                Err(Fault::Source) => {
                     self.end(self.client_left());
                     self.up.finish();
                     self.down.abandon();
                 }
                 // What the broker said before it left is still to be read.
-                Err(Fault::Sink(_)) => {
+                Err(Fault::Sink) => {
                     self.up.discard();
                     self.hurry();
                 }
@@ -210,7 +210,7 @@ impl Tunnel {
             match progress {
                 Ok(Progress::Shut) => break,
                 Ok(Progress::SourceEnded) => self.lose_broker(Ending::BrokerClosed),
-                Err(Fault::Source(_)) => self.lose_broker(Ending::BrokerVanished),
+                Err(Fault::Source) => self.lose_broker(Ending::BrokerVanished),
                 Err(Fault::Violation(Violation::Frame(error))) => {
                     self.lose_broker(Ending::BrokerFrame(error))
                 }
@@ -218,7 +218,7 @@ impl Tunnel {
                     self.lose_broker(Ending::BrokerPacket(error))
                 }
                 // What the client said before it left still goes to the broker.
-                Err(Fault::Sink(_)) => {
+                Err(Fault::Sink) => {
                     self.end(self.client_left());
                     self.down.abandon();
                 }
@@ -287,10 +287,9 @@ impl Tunnel {
     fn hasten_timer(&mut self) {
         let stalls = [self.up.stalled(), self.down.stalled()];
         let stall = stalls.into_iter().flatten().min().map(|since| since + self.patience.stall);
-        if let Some(soonest) = stall.into_iter().chain(self.deadline).min() {
-            if soonest < self.timer.deadline() {
-                self.timer.as_mut().reset(soonest);
-            }
+        let soonest = stall.into_iter().chain(self.deadline).min();
+        if let Some(soonest) = soonest.filter(|soonest| *soonest < self.timer.deadline()) {
+            self.timer.as_mut().reset(soonest);
         }
     }
 

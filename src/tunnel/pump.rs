@@ -69,9 +69,9 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The source's connection broke.
-    Source(io::Error),
+    Source,
     /// The sink's connection broke.
-    Sink(io::Error),
+    Sink,
     /// The source broke its protocol.
     Violation(Violation),
 }
@@ -103,13 +103,13 @@ impl Pump {
             if self.stage == Stage::Shut {
                 return Poll::Ready(Ok(Progress::Shut));
             }
-            ready!(self.poll_write(cx, sink)).map_err(Fault::Sink)?;
+            ready!(self.poll_write(cx, sink)).map_err(|_| Fault::Sink)?;
             if self.stage == Stage::Leaving && self.insert.is_empty() && self.inserting.is_empty() {
                 self.stage = Stage::Finishing;
             }
             match self.stage {
                 Stage::Finishing => {
-                    ready!(self.poll_shutdown(cx, sink)).map_err(Fault::Sink)?;
+                    ready!(self.poll_shutdown(cx, sink)).map_err(|_| Fault::Sink)?;
                 }
                 Stage::Discarding => ready!(self.poll_discard(cx, source, sink)),
                 _ => match self.poll_read(cx, source, flow) {
@@ -120,7 +120,7 @@ impl Pump {
                     }
                     Poll::Pending => {
                         // Only now: while more comes, the sink's own buffer may gather it.
-                        ready!(self.poll_flush(cx, sink)).map_err(Fault::Sink)?;
+                        ready!(self.poll_flush(cx, sink)).map_err(|_| Fault::Sink)?;
                         return Poll::Pending;
                     }
                 },
@@ -282,7 +282,7 @@ impl Pump {
                 Ok(()) => read.filled().len(),
                 // TLS cut without close_notify: the peer is gone as with FIN.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
-                Err(error) => return Poll::Ready(Err(Fault::Source(error))),
+                Err(_) => return Poll::Ready(Err(Fault::Source)),
             }
         } else {
             self.early.take(&mut buffer[room.clone()])

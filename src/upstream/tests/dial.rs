@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use super::*;
 use crate::config::{ForwardedOptions, HostHeader, ProxyVersion};
+use crate::tunnel::Framing;
 
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 use crate::config::{BrokerTls, CertificateFiles, ProxyVersion};
+use crate::tunnel::Framing;
 
 /// A CA in a folder, as its operator would hand it out.
 struct Authority {
@@ -234,7 +235,7 @@ fn files_that_cannot_be_used_are_named() {
         (BrokerTls { ca: Some(missing.clone()), client_certificate: None }, "tls.ca"),
         (BrokerTls { ca: Some(empty), client_certificate: None }, "tls.ca"),
         (with(CertificateFiles { chain: missing, ..files }), "tls.client_certificate"),
-        (with(mismatched), "cannot be used together"),
+        (with(mismatched), "tls.client_certificate"),
     ] {
         let config = Upstream { tls, ..upstream([mqtts(([127, 0, 0, 1], 8883).into(), None)]) };
         let error = Pool::build(&Arc::new(config), OPTIONS, None).unwrap_err();

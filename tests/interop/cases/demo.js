@@ -13,8 +13,10 @@ import { dial } from '../harness/raw.js';
 import { run, Server } from '../harness/server.js';
 
 /** The demo at work, and the addresses that it prints. */
-async function startDemo(t) {
-  const server = new Server('brokergate demo', binary, ['demo', '--port', String(await freePort())]);
+async function startDemo(t, wanted) {
+  const server = new Server('brokergate demo', binary, ['demo', '--port', String(wanted ?? await freePort())], {
+    env: { TMPDIR: t.shared.folder },
+  });
   t.watch({ name: server.name, server });
   t.defer(() => server.stop({ signal: 'SIGKILL' }));
   const printed = async (pattern) => pattern.exec(await server.line(pattern))[0];
@@ -58,6 +60,20 @@ export default [
       await assert.rejects(t.connect('MQTT.js 5', { url: demo.socket, tls: t.tls }), /certificate/i);
       assert.deepEqual(await demo.server.stop({ signal: 'SIGINT' }), { code: 0, signal: null });
       assert.ok(!existsSync(demo.caFile));
+    },
+  },
+  {
+    name: 'demo: a second one beside the first takes another port',
+    broker: 'embedded',
+    client: 'MQTT.js 5',
+    async run(t) {
+      const first = await startDemo(t);
+      const second = await startDemo(t, new URL(first.page).port);
+      assert.notEqual(second.socket, first.socket);
+      for (const demo of [first, second]) {
+        const client = await t.connect('MQTT.js 5', { url: demo.socket, tls: demo.tls });
+        await client.end();
+      }
     },
   },
   {

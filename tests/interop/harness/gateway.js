@@ -18,6 +18,7 @@ let counter = 0;
  */
 export async function startGateway({ folder, certificates, config }) {
   counter += 1;
+  const file = path.join(folder, `brokergate-${counter}.toml`);
   const [port, plainPort, adminPort] = [await freePort(), await freePort(), await freePort()];
   const { listeners, ...rest } = config;
   const full = {
@@ -28,7 +29,6 @@ export async function startGateway({ folder, certificates, config }) {
     ...rest,
     limits: { max_packet_size: '32 MiB', connections: 4000, ...rest.limits },
   };
-  const file = path.join(folder, `brokergate-${counter}.toml`);
   writeFileSync(file, toml(full));
 
   const server = new Server('brokergate', binary, ['run', '--config', file]);

@@ -17,7 +17,8 @@ let candidate = 10_000 + Math.floor(Math.random() * 15_000);
 export async function freePort() {
   for (let attempt = 0; attempt < 500; attempt += 1) {
     candidate = candidate >= 32_000 ? 10_000 : candidate + 1;
-    if (await isFree(candidate)) return candidate;
+    const port = candidate;
+    if (await isFree(port)) return port;
   }
   throw new Error('no free port between 10000 and 32000');
 }

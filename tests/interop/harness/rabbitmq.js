@@ -44,6 +44,7 @@ mqtt.allow_anonymous = true
 mqtt.proxy_protocol = ${proxyProtocol}
 web_mqtt.tcp.ip = 127.0.0.1
 web_mqtt.tcp.port = ${ws}
+web_mqtt.ws_opts.idle_timeout = 3600000
 web_mqtt.proxy_protocol = ${proxyProtocol}
 `),
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
