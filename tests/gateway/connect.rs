@@ -113,7 +113,7 @@ async fn what_is_pipelined_waits_for_the_connack_and_then_passes_whole() {
         }
         for (index, way) in ways.iter().enumerate() {
             // The cut between two writes, which are two segments or one.
-            for cut in [way.len(), 8, connect.len() + 6, connect.len() + 9, way.len() - 3] {
+            for cut in [way.len(), connect.len() + 8, connect.len() + 11, way.len() - 3] {
                 let mut client = Client::plain(gate.plain()).await;
                 client.say_raw(&way[..cut]).await;
                 let mut visit = broker.visit(kind).await;
