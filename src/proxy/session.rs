@@ -250,6 +250,7 @@ impl Session {
             begins_message: opened.begins_message,
             from_broker: answer.read,
             level: connect.level,
+            was_refused: matches!(answer.first, First::Connack(connack) if !connack.accepted()),
         };
         let patience = Patience {
             idle: idle_limit(connect.keepalive, &answer.first, self.upstream.pool.config().keepalive_margin),
