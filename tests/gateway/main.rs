@@ -5,4 +5,5 @@ mod configuration;
 mod connect;
 mod endings;
 mod harness;
+mod house;
 mod session;
