@@ -41,7 +41,10 @@ fn an_arrow_that_runs_up_is_found() {
     assert_eq!(wrong("backend", "use crate::proxy::Rejection;"), [up]);
     assert_eq!(wrong("backend", "use crate::{\n    config,\n    proxy::{Rejection, Limit},\n};"), [up]);
     assert_eq!(wrong("backend", "fn f() -> crate::proxy::Rejection {}"), [up]);
-    assert_eq!(wrong("site", "use crate::backend::Backend;"), ["`site` imports `backend`, which stands beside it"]);
+    assert_eq!(
+        wrong("site", "use crate::backend::Backend;"),
+        ["`site` imports `backend`, which stands beside it"]
+    );
     assert_eq!(wrong("attic", "use crate::net;"), ["`attic` has no place in docs/architecture.md"]);
     assert_eq!(wrong("proxy", "use crate::attic;"), ["`attic` has no place in docs/architecture.md"]);
 }
@@ -63,7 +66,8 @@ impl House {
     }
 
     fn wrong_arrows(&self, from: &str, to: &BTreeSet<String>) -> Vec<String> {
-        let place = |module: &str| self.ranks.iter().position(|rank| rank.iter().any(|other| other == module));
+        let place =
+            |module: &str| self.ranks.iter().position(|rank| rank.iter().any(|other| other == module));
         let wrong = |module: &String| {
             let (Some(above), Some(below)) = (place(from), place(module)) else {
                 let lost = if place(from).is_none() { from } else { module };
@@ -177,8 +181,11 @@ fn the_manual_lists_every_metric() {
         let names = text.split(&call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
         described.extend(names.map(|name| (before_quote(name), kind.to_owned())));
     }
-    let used: BTreeSet<String> =
-        text.split("\"brokergate_").skip(1).map(|rest| format!("brokergate_{}", before_quote(rest))).collect();
+    let used: BTreeSet<String> = text
+        .split("\"brokergate_")
+        .skip(1)
+        .map(|rest| format!("brokergate_{}", before_quote(rest)))
+        .collect();
     assert_eq!(first(&described), used, "metrics.rs describes other metrics than it counts");
     assert_eq!(pairs("Metrics"), described);
 }
@@ -204,7 +211,8 @@ fn the_manual_lists_why_arrivals_and_dials_fail() {
 /// The first two columns of the table under a heading of the manual, without their backticks.
 fn pairs(heading: &str) -> BTreeSet<(String, String)> {
     let page = read("docs/operations.md");
-    let section = page.split("\n#").find(|section| section.trim_start_matches('#').trim().starts_with(heading));
+    let section =
+        page.split("\n#").find(|section| section.trim_start_matches('#').trim().starts_with(heading));
     let rows = section.unwrap_or_default().lines().filter(|line| line.starts_with("| `"));
     let column = |row: &str, at: usize| row.split('|').nth(at).unwrap_or_default().trim().replace('`', "");
     let pairs: BTreeSet<_> = rows.map(|row| (column(row, 1), column(row, 2))).collect();
