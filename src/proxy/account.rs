@@ -26,8 +26,6 @@ pub(super) struct Account {
     began: Instant,
     up: Moved,
     down: Moved,
-    /// The broker's CONNACK was a no.
-    was_refused: bool,
     ending: Ending,
     log: bool,
     endpoint_sessions: Option<Open>,
@@ -57,7 +55,6 @@ impl Account {
             began: Instant::now(),
             up: Moved::default(),
             down: Moved::default(),
-            was_refused: false,
             ending: Ending::Cut,
             log,
             endpoint_sessions: None,
@@ -81,7 +78,6 @@ impl Account {
         self.shared.metrics.connect_seconds.record(self.began.elapsed().as_secs_f64());
         if let First::Connack(connack) = first {
             self.shared.metrics.connack(connack.label());
-            self.was_refused = !connack.accepted();
         }
         if let Some(metrics) = self.upstream.metrics(endpoint) {
             metrics.opened.increment(1);
@@ -110,15 +106,7 @@ impl Account {
 
     /// Close the account.
     pub(super) fn end(mut self, ending: Ending) {
-        self.ending = match ending {
-            // After a refusal it does not matter who hung up first.
-            Ending::BrokerClosed | Ending::BrokerVanished | Ending::ClientClosed | Ending::ClientVanished
-                if self.was_refused =>
-            {
-                Ending::BrokerRefused
-            }
-            ending => ending,
-        };
+        self.ending = ending;
     }
 }
 

@@ -12,6 +12,9 @@ use crate::websocket::{self, FrameError, FrameHeader, FrameSkim, Opcode, Segment
 /// What one read asks for, in bytes: most CONNECTs fit.
 const READ: usize = 1024;
 
+/// The shortest CONNECT in bytes: 3.1.1's without a ClientID.
+const SHORTEST: usize = 14;
+
 /// A client that has its 101.
 #[derive(Debug)]
 pub(super) struct Opening {
@@ -226,7 +229,7 @@ impl Opening {
 fn missing(packet: &[u8]) -> usize {
     match FixedHeader::decode(packet) {
         Ok(Some((header, _))) => (header.size() as usize).saturating_sub(packet.len()),
-        // Byte by byte until the length is known: at most five.
-        _ => 1,
+        // As much as no CONNECT is shorter than: its length is known by then, and mostly its level.
+        _ => SHORTEST.saturating_sub(packet.len()).max(1),
     }
 }

@@ -54,6 +54,8 @@ pub struct Ends {
     pub from_broker: Vec<u8>,
     /// The client's protocol.
     pub level: Level,
+    /// The broker's CONNACK was a no.
+    pub was_refused: bool,
 }
 
 /// When a session has had enough.
@@ -86,6 +88,7 @@ pub struct Tunnel {
     up: Pump,
     down: Pump,
     level: Level,
+    was_refused: bool,
     patience: Patience,
     /// When the client was last heard.
     heard: Instant,
@@ -94,6 +97,8 @@ pub struct Tunnel {
     /// When the farewell is over.
     deadline: Option<Instant>,
     ending: Option<Ending>,
+    /// The direction up was told to finish after it was polled: it must be polled again.
+    has_turned: bool,
 }
 
 impl Tunnel {
@@ -112,11 +117,13 @@ impl Tunnel {
             up: Pump::new(up.begin_message(ends.begins_message), ends.from_client),
             down: Pump::new(down, ends.from_broker),
             level: ends.level,
+            was_refused: ends.was_refused,
             patience,
             heard: now,
             timer: Box::pin(tokio::time::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
             deadline: None,
             ending: None,
+            has_turned: false,
         }
     }
 
@@ -143,6 +150,9 @@ impl Tunnel {
         loop {
             self.poll_up(cx, &traffic.up);
             self.poll_down(cx, &traffic.down);
+            if std::mem::take(&mut self.has_turned) {
+                continue;
+            }
             if self.up.is_shut() && self.down.is_shut() {
                 return Poll::Ready(self.ending.clone().unwrap_or(Ending::BrokerVanished));
             }
@@ -183,9 +193,11 @@ impl Tunnel {
         }
         let answer = self.up.course_mut().take_answer();
         if self.up.course().said_close() && self.ending.is_none() {
-            self.end(Ending::ClientClosed);
+            self.end(self.client_left());
             if !answer.is_empty() {
-                self.up.discard();
+                // What was said before the close frame, such as DISCONNECT, is still to be written.
+                self.up.conclude();
+                self.has_turned = true;
                 self.down.leave(answer, Boundary::Frame);
             }
         } else if !answer.is_empty() {
@@ -216,13 +228,23 @@ impl Tunnel {
 
     /// The client is gone: whether it had said so.
     fn client_left(&self) -> Ending {
-        if self.up.course().said_goodbye() { Ending::ClientClosed } else { Ending::ClientVanished }
+        match self.up.course().said_goodbye() {
+            // After a refusal it does not matter who hung up first.
+            _ if self.was_refused => Ending::BrokerRefused,
+            true => Ending::ClientClosed,
+            false => Ending::ClientVanished,
+        }
     }
 
     /// The broker is gone, for `ending` unless the client had said goodbye: tell the client.
     fn lose_broker(&mut self, ending: Ending) {
-        let ending = if self.up.course().said_goodbye() { Ending::ClientClosed } else { ending };
+        let ending = match ending {
+            _ if self.was_refused => Ending::BrokerRefused,
+            _ if self.up.course().said_goodbye() => Ending::ClientClosed,
+            ending => ending,
+        };
         self.up.discard();
+        self.has_turned = true;
         if self.down.course().may_insert() && !self.down.course().said_close() {
             self.down.leave(close_frame(&ending), Boundary::Frame);
         } else {

@@ -45,6 +45,8 @@ pub(super) struct Pump {
     window: Option<Window>,
     /// Bytes of our own, written as soon as the course allows.
     insert: Vec<u8>,
+    /// The rest of an insertion that has begun: nothing may come in between.
+    inserting: Vec<u8>,
     stage: Stage,
     /// Whether the sink may hold bytes that it has taken but not sent.
     unflushed: bool,
@@ -81,6 +83,7 @@ impl Pump {
             early: Early { bytes: early, taken: 0 },
             window: None,
             insert: Vec::new(),
+            inserting: Vec::new(),
             stage: Stage::Flowing,
             unflushed: false,
             stalled: None,
@@ -101,7 +104,7 @@ impl Pump {
                 return Poll::Ready(Ok(Progress::Shut));
             }
             ready!(self.poll_write(cx, sink)).map_err(|_| Fault::Sink)?;
-            if self.stage == Stage::Leaving && self.insert.is_empty() {
+            if self.stage == Stage::Leaving && self.insert.is_empty() && self.inserting.is_empty() {
                 self.stage = Stage::Finishing;
             }
             match self.stage {
@@ -144,10 +147,17 @@ impl Pump {
     /// Close the sink's write side, and throw away what waits and what still comes.
     pub(super) fn discard(&mut self) {
         if self.stage != Stage::Shut {
-            self.stage = Stage::Discarding;
+            self.conclude();
             self.window = None;
-            self.early = Early::default();
             self.stalled = None;
+        }
+    }
+
+    /// Write what waits, then close the sink's write side, and throw away what still comes.
+    pub(super) fn conclude(&mut self) {
+        if self.stage != Stage::Shut {
+            self.stage = Stage::Discarding;
+            self.early = Early::default();
         }
     }
 
@@ -158,10 +168,12 @@ impl Pump {
         self.stalled = None;
     }
 
-    /// Insert bytes of our own as soon as a frame may begin. What waits to be inserted is replaced: only
-    /// the latest ping needs its pong (RFC 6455, 5.5.3).
+    /// Insert bytes of our own as soon as a frame may begin, unless the last words are chosen already.
+    /// What waits to be inserted is replaced: only the latest ping needs its pong (RFC 6455, 5.5.3).
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
-        self.insert = bytes;
+        if self.stage == Stage::Flowing {
+            self.insert = bytes;
+        }
     }
 
     pub(super) fn course(&self) -> &Course {
@@ -204,8 +216,14 @@ impl Pump {
                 self.window = None;
             }
         }
-        while !self.insert.is_empty() && self.course.may_insert() {
-            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, &self.insert) else {
+        loop {
+            if self.inserting.is_empty() && self.course.may_insert() {
+                self.inserting = std::mem::take(&mut self.insert);
+            }
+            if self.inserting.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, &self.inserting) else {
                 self.stalled.get_or_insert_with(Instant::now);
                 return Poll::Pending;
             };
@@ -215,12 +233,11 @@ impl Pump {
             }
             self.stalled = None;
             self.unflushed = true;
-            self.insert.drain(..written);
-            if self.insert.is_empty() {
-                self.insert = Vec::new();
+            self.inserting.drain(..written);
+            if self.inserting.is_empty() {
+                self.inserting = Vec::new();
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {

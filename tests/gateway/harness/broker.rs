@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use brokergate::websocket::{FrameSkim, Segment, Side};
+use brokergate::websocket::{FrameSkim, Opcode, Segment, Side, frame};
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +11,16 @@ use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use super::within;
+
+/// How a broker takes MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Ws,
+    Mqtt,
+}
+
+/// Both kinds, for what must hold on either.
+pub const KINDS: [Kind; 2] = [Kind::Ws, Kind::Mqtt];
 
 /// A listening broker.
 pub struct Broker {
@@ -25,6 +35,7 @@ pub struct Visit {
     pub headers: HeaderMap,
     frames: Option<FrameSkim>,
     heard: Vec<u8>,
+    close: Option<Vec<u8>>,
 }
 
 impl Broker {
@@ -52,6 +63,32 @@ impl Broker {
         format!("{{ url = \"mqtt://{}\" }}", self.address)
     }
 
+    /// The endpoint's table for a broker of this kind.
+    pub fn endpoint(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Ws => self.ws(),
+            Kind::Mqtt => self.mqtt(),
+        }
+    }
+
+    /// The next dial of an endpoint of this kind.
+    pub async fn visit(&self, kind: Kind) -> Visit {
+        match kind {
+            Kind::Ws => self.visit_ws().await,
+            Kind::Mqtt => self.visit_mqtt().await,
+        }
+    }
+
+    /// Answer the next dial's handshake with this head, and hang up.
+    pub async fn answer(&self, head: &str) {
+        let mut stream = self.accept().await;
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            assert!(within("a handshake", stream.read_buf(&mut asked)).await.unwrap() > 0);
+        }
+        within("saying", stream.write_all(format!("{head}\r\n\r\n").as_bytes())).await.unwrap();
+    }
+
     /// The next dial, as bytes.
     pub async fn accept(&self) -> TcpStream {
         within("a dial", self.listener.accept()).await.unwrap().0
@@ -59,7 +96,13 @@ impl Broker {
 
     /// The next dial of a `mqtt://` endpoint.
     pub async fn visit_mqtt(&self) -> Visit {
-        Visit { stream: self.accept().await, headers: HeaderMap::new(), frames: None, heard: Vec::new() }
+        Visit {
+            stream: self.accept().await,
+            headers: HeaderMap::new(),
+            frames: None,
+            heard: Vec::new(),
+            close: None,
+        }
     }
 
     /// The next dial of a `ws://` endpoint, its handshake answered by an independent implementation.
@@ -78,7 +121,7 @@ impl Broker {
         let websocket = within("the handshake", accept_hdr_async(stream, answer)).await.unwrap();
         let headers = std::mem::take(&mut *headers.lock().unwrap());
         let frames = Some(FrameSkim::new(Side::Client));
-        Visit { stream: websocket.into_inner(), headers, frames, heard: Vec::new() }
+        Visit { stream: websocket.into_inner(), headers, frames, heard: Vec::new(), close: None }
     }
 }
 
@@ -103,10 +146,17 @@ impl Visit {
         let mut at = 0;
         while at < bytes.len() {
             let (used, segment) = frames.next(&bytes[at..]).unwrap();
-            if let Segment::Data { mask } = segment {
-                let mut piece = bytes[at..at + used].to_vec();
-                mask.apply(&mut piece);
-                self.heard.extend_from_slice(&piece);
+            let mut piece = bytes[at..at + used].to_vec();
+            match segment {
+                Segment::Data { mask } => {
+                    mask.apply(&mut piece);
+                    self.heard.extend_from_slice(&piece);
+                }
+                Segment::Control { opcode: Opcode::Close, mask, .. } => {
+                    mask.apply(&mut piece);
+                    self.close.get_or_insert_default().extend_from_slice(&piece);
+                }
+                _ => {}
             }
             at += used;
         }
@@ -122,8 +172,7 @@ impl Visit {
     /// Say MQTT: in one binary frame where the broker speaks WebSocket.
     pub async fn say(&mut self, packet: &[u8]) {
         if self.frames.is_some() {
-            let frame = brokergate::websocket::frame(brokergate::websocket::Opcode::Binary, packet, None);
-            self.say_raw(&frame).await;
+            self.say_raw(&frame(Opcode::Binary, packet, None)).await;
         } else {
             self.say_raw(packet).await;
         }
@@ -134,11 +183,31 @@ impl Visit {
         within("saying", self.stream.write_all(bytes)).await.unwrap();
     }
 
+    /// The payload of the close frame that has come.
+    pub fn close(&self) -> Option<&[u8]> {
+        self.close.as_deref()
+    }
+
+    /// What has come and was not heard.
+    pub fn unheard(&self) -> &[u8] {
+        &self.heard
+    }
+
+    /// Say no more, but go on to listen.
+    pub async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Take the CONNECT, which is `connect`, and accept it.
     pub async fn welcome(&mut self, connect: &[u8]) {
+        self.welcome_by(connect, accepted(connect)).await;
+    }
+
+    /// Take the CONNECT, which is `connect` and all there is, and answer it.
+    pub async fn welcome_by(&mut self, connect: &[u8], connack: &[u8]) {
         assert_eq!(self.hear(connect.len()).await, connect, "the CONNECT");
-        let v5 = connect[8] == 5;
-        self.say(if v5 { &[0x20, 3, 0, 0, 0] } else { &[0x20, 2, 0, 0] }).await;
+        assert!(self.heard.is_empty(), "nothing follows the CONNECT before its answer: {:?}", self.heard);
+        self.say(connack).await;
     }
 
     /// Reset the connection.
@@ -148,5 +217,14 @@ impl Visit {
 
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+}
+
+/// The CONNACK that accepts `connect`.
+pub fn accepted(connect: &[u8]) -> &'static [u8] {
+    if connect.starts_with(b"\x10") && connect[2..].starts_with(b"\0\x04MQTT\x05") {
+        &[0x20, 3, 0, 0, 0]
+    } else {
+        &[0x20, 2, 0, 0]
     }
 }

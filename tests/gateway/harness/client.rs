@@ -1,19 +1,20 @@
 //! Clients: an independent WebSocket implementation by default, raw bytes where a test wants to misbehave.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use brokergate::websocket::{Mask, Opcode, frame};
 use futures_util::{SinkExt, StreamExt};
 use http::Response;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, protocol};
 
-use super::{CERTIFICATES, within};
+use super::{CERTIFICATES, Gate, within};
 
 /// Any stream, so that one client type serves both listeners.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -33,6 +34,9 @@ pub enum Message {
     Gone,
 }
 
+/// The answer to a handshake.
+pub type Handshaken = Response<Option<Vec<u8>>>;
+
 /// A client that has its 101.
 pub struct Client {
     socket: WebSocketStream<Box<dyn Wire>>,
@@ -49,17 +53,31 @@ impl Client {
         Self::open(address, true, &[("sec-websocket-protocol", "mqtt")]).await.unwrap().0
     }
 
+    /// Over the plain or the TLS listener of `simple`.
+    pub async fn of(gate: &Gate, tls: bool) -> Self {
+        if tls { Self::tls(gate.tls()).await } else { Self::plain(gate.plain()).await }
+    }
+
     /// With headers of the test's own: the client and the 101, or the rejection.
     pub async fn open(
         address: SocketAddr,
         tls: bool,
         headers: &[(&'static str, &str)],
-    ) -> Result<(Self, Response<Option<Vec<u8>>>), Response<Option<Vec<u8>>>> {
-        let mut request = format!("ws://localhost:{}/mqtt", address.port()).into_client_request().unwrap();
+    ) -> Result<(Self, Handshaken), Handshaken> {
+        let wire = wire(address, tls).await;
+        Self::over(wire, &format!("ws://localhost:{}/mqtt", address.port()), headers).await
+    }
+
+    /// Over a stream that the test has made.
+    pub async fn over(
+        wire: Box<dyn Wire>,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Self, Handshaken), Handshaken> {
+        let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
-        let wire = wire(address, tls).await;
         match within("the handshake", tokio_tungstenite::client_async(request, wire)).await {
             Ok((socket, response)) => Ok((Self { socket }, response)),
             Err(tungstenite::Error::Http(response)) => Err(*response),
@@ -129,6 +147,19 @@ impl Client {
         }
     }
 
+    /// All of MQTT until the close, and the close's code; `None` when there was no close frame.
+    pub async fn hear_all(&mut self) -> (Vec<u8>, Option<u16>) {
+        let mut heard = Vec::new();
+        loop {
+            match self.hear().await {
+                Message::Mqtt(bytes) => heard.extend(bytes),
+                Message::Pong(_) => {}
+                Message::Close(code, _) => return (heard, Some(code)),
+                Message::Gone => return (heard, None),
+            }
+        }
+    }
+
     /// The wire below.
     pub fn wire(&mut self) -> &mut Box<dyn Wire> {
         self.socket.get_mut()
@@ -137,12 +168,52 @@ impl Client {
 
 async fn wire(address: SocketAddr, tls: bool) -> Box<dyn Wire> {
     let stream = TcpStream::connect(address).await.unwrap();
-    if !tls {
-        return Box::new(stream);
-    }
+    if tls { Box::new(secure(stream, CERTIFICATES.client()).await) } else { Box::new(stream) }
+}
+
+/// TLS with the name localhost over what is connected.
+pub async fn secure(
+    stream: TcpStream,
+    config: Arc<rustls::ClientConfig>,
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let name = ServerName::try_from("localhost").unwrap();
-    let connecting = TlsConnector::from(CERTIFICATES.client()).connect(name, stream);
-    Box::new(within("the TLS handshake", connecting).await.unwrap())
+    let connecting = TlsConnector::from(config).connect(name, stream);
+    within("the TLS handshake", connecting).await.unwrap()
+}
+
+/// TCP from a source address of the test's own, such as 127.0.0.2.
+pub async fn dial_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// An MQTT 3.1 CONNECT.
+pub fn connect_v31(client_id: &str, keepalive: u16) -> Vec<u8> {
+    let mut body = b"\0\x06MQIsdp\x03\x02".to_vec();
+    body.extend(keepalive.to_be_bytes());
+    body.extend(u16::try_from(client_id.len()).unwrap().to_be_bytes());
+    body.extend(client_id.as_bytes());
+    let mut packet = vec![0x10, u8::try_from(body.len()).unwrap()];
+    packet.extend(body);
+    packet
+}
+
+/// A PUBLISH of QoS 0 on the topic `t`, with so many bytes of payload.
+pub fn publish(level: u8, payload: usize) -> Vec<u8> {
+    let mut left = 3 + payload + usize::from(level == 5);
+    let mut packet = vec![0x30];
+    while left >= 128 {
+        packet.push((left % 128) as u8 | 128);
+        left /= 128;
+    }
+    packet.push(left as u8);
+    packet.extend(b"\0\x01t");
+    if level == 5 {
+        packet.push(0);
+    }
+    packet.extend((0..payload).map(|at| at as u8));
+    packet
 }
 
 /// An MQTT 3.1.1 CONNECT: clean session, keepalive in seconds.

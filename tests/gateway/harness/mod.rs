@@ -2,6 +2,7 @@
 
 mod broker;
 mod client;
+mod session;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use broker::{Broker, Visit};
-pub use client::{Client, Message, connect_v3, connect_v5};
+pub use broker::{Broker, KINDS, Kind, Visit, accepted};
+pub use client::{Client, Message, Wire, connect_v3, connect_v5, connect_v31, dial_from, publish, secure};
+pub use session::Session;
 
 /// What any single step of a test may take. A step that takes longer has hung.
 pub const STEP: Duration = Duration::from_secs(10);
@@ -124,14 +126,16 @@ pub fn simple(endpoints: &[String], more: &str) -> String {
 }
 
 impl Gate {
-    /// Start a gateway by its configuration's text. `[admin]` and `[drain]` are added.
+    /// Start a gateway by its configuration's text. `[admin]` is added, and `[drain]` where it has none.
     pub async fn start(text: &str) -> Self {
         Self::try_start(text).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub async fn try_start(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let text =
-            format!("{text}\n[admin]\naddress = \"127.0.0.1:0\"\n[drain]\nwindow = \"0s\"\ngrace = \"5s\"\n");
+        let mut text = format!("{text}\n[admin]\naddress = \"127.0.0.1:0\"\n");
+        if !text.contains("[drain]") {
+            text.push_str("[drain]\nwindow = \"0s\"\ngrace = \"5s\"\n");
+        }
         let config = config::parse(Path::new("test.toml"), &text, &|_| None)?;
         let gateway = Gateway::bind(config)?;
         let shared = Arc::clone(gateway.shared());
