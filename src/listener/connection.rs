@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::{InvalidMessage, ProtocolVersion};
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -110,7 +110,14 @@ async fn arrive(
     // Held by the connection, then by its session.
     let admission = shared.admit(arrival.client.ip(), load).ok_or(Failure::Flood)?;
 
+    let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
     let stream = match &listener.tls {
+        // Asked before TLS is: rustls would say an alert first.
+        Some(_) if first.is_ascii_uppercase() => {
+            shared.metrics.rejected(Rejection::HttpOnTls.label());
+            let _ = timeout_at(deadline, answer_plain_http(stream)).await;
+            return Err(Failure::HttpOnTls);
+        }
         Some(config) => {
             let accept = accept_tls(stream, config);
             let (stream, facts) = timeout_at(deadline, accept).await.map_err(|_| Failure::Timeout)??;
@@ -118,13 +125,8 @@ async fn arrive(
             arrival.tls = Some(facts);
             stream
         }
-        None => {
-            let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
-            if first == HANDSHAKE_RECORD {
-                return Err(Failure::TlsOnPlain);
-            }
-            Stream::from(stream)
-        }
+        None if first == HANDSHAKE_RECORD => return Err(Failure::TlsOnPlain),
+        None => Stream::from(stream),
     };
     drop(snapshot);
     Box::pin(serve_http(stream, arrival, admission, listener, shared, watch, deadline)).await
@@ -146,17 +148,8 @@ async fn accept_tls(
     stream: TcpStream,
     config: &Arc<rustls::ServerConfig>,
 ) -> Result<(Stream, TlsFacts), Failure> {
-    let mut acceptor = pin!(LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream));
-    let hello: StartHandshake<TcpStream> = match acceptor.as_mut().await {
-        Ok(hello) => hello,
-        Err(error) if is_no_tls(&error) => {
-            if let Some(stream) = acceptor.take_io() {
-                answer_plain_http(stream).await;
-            }
-            return Err(Failure::HttpOnTls);
-        }
-        Err(error) => return Err(Failure::Tls(error)),
-    };
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let hello: StartHandshake<TcpStream> = acceptor.await.map_err(Failure::Tls)?;
     let accept = hello.into_stream_with(Arc::clone(config), crate::tls::bound);
     let stream = accept.await.map_err(Failure::Tls)?;
     let (_, connection) = stream.get_ref();
@@ -176,12 +169,6 @@ async fn accept_tls(
     Ok((stream.into(), facts))
 }
 
-/// Whether rustls found that the first byte begins no TLS record.
-fn is_no_tls(error: &std::io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
-}
-
 /// Say that this is a TLS port, in the words of the one who asked.
 async fn answer_plain_http(mut stream: TcpStream) {
     let said = async {
@@ -192,7 +179,7 @@ async fn answer_plain_http(mut stream: TcpStream) {
         while stream.read(&mut unread).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // Under the arrival's deadline; whether the client reads it is its own affair.
+    // Whether the client reads it is its own affair.
     let _ = said.await;
 }
 
@@ -237,7 +224,12 @@ async fn serve_http(
                     _ => Ok(()),
                 };
             }
-            () = tokio::time::sleep_until(deadline), if !has_arrived() => return Err(Failure::Timeout),
+            () = tokio::time::sleep_until(deadline), if !has_arrived() => {
+                // It may have arrived since the wait began.
+                if !has_arrived() {
+                    return Err(Failure::Timeout);
+                }
+            }
             () = asked.as_mut(), if !is_asked => {
                 is_asked = true;
                 http.as_mut().graceful_shutdown();
