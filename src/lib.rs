@@ -23,6 +23,8 @@ pub mod proxy;
 
 pub mod snapshot;
 
+pub mod telemetry;
+
 pub mod route;
 
 pub mod backend;
@@ -41,4 +43,3 @@ pub mod config;
 pub mod drain;
 pub mod net;
 pub mod permit;
-pub mod telemetry;

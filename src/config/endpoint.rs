@@ -47,8 +47,9 @@ pub enum Transport {
         path: Box<str>,
         /// The URL's authority: the `Host` unless the client's own is passed on.
         authority: Box<str>,
-        /// The subprotocol offered; `None` passes on the client's choice (or `mqtt` if it had none).
-        subprotocol: Option<Box<str>>,
+        /// The subprotocol offered, whatever the client chose: EMQX answers 400 to all but `mqtt`, and
+        /// the CONNECT says which version of MQTT is meant.
+        subprotocol: Box<str>,
     },
 }
 
@@ -119,7 +120,8 @@ impl EndpointTable {
         for oddity in url.oddities() {
             review.warning(url_span.clone(), oddity);
         }
-        let subprotocol = table.subprotocol.map(|subprotocol| subprotocol.into_inner().0.0);
+        let subprotocol =
+            table.subprotocol.map_or_else(|| "mqtt".into(), |subprotocol| subprotocol.into_inner().0.0);
         let websocket = |path, authority| Transport::WebSocket { path, authority, subprotocol };
         let (address, transport) = match url.place {
             Place::Mqtt(address) => (address, Transport::Mqtt),

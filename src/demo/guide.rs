@@ -33,6 +33,12 @@ pub(super) fn configuration(demo: &Demo) -> String {
     format!(
         r#"# brokergate demo: one TLS address, one broker behind it, two ways to reach the broker.
 
+[limits]
+connections = 1000
+
+[admin]
+enabled = false
+
 [[listeners]]
 addresses = [{addresses}]
 tls.certificates = [{{ chain = {chain}, key = {key} }}]

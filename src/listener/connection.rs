@@ -13,7 +13,7 @@ use rustls::ProtocolVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::preamble::{self, PreambleError};
@@ -112,9 +112,9 @@ async fn arrive(
 
     let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
     let stream = match &listener.tls {
-        // Asked before TLS is: rustls would say an alert first.
         Some(_) if first.is_ascii_uppercase() => {
             shared.metrics.rejected(Rejection::HttpOnTls.label());
+            // Whether the client reads it is its own affair.
             let _ = timeout_at(deadline, answer_plain_http(stream)).await;
             return Err(Failure::HttpOnTls);
         }
@@ -148,9 +148,7 @@ async fn accept_tls(
     stream: TcpStream,
     config: &Arc<rustls::ServerConfig>,
 ) -> Result<(Stream, TlsFacts), Failure> {
-    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
-    let hello: StartHandshake<TcpStream> = acceptor.await.map_err(Failure::Tls)?;
-    let accept = hello.into_stream_with(Arc::clone(config), crate::tls::bound);
+    let accept = TlsAcceptor::from(Arc::clone(config)).accept_with(stream, crate::tls::bound);
     let stream = accept.await.map_err(Failure::Tls)?;
     let (_, connection) = stream.get_ref();
     let facts = TlsFacts {
@@ -170,17 +168,13 @@ async fn accept_tls(
 }
 
 /// Say that this is a TLS port, in the words of the one who asked.
-async fn answer_plain_http(mut stream: TcpStream) {
-    let said = async {
-        stream.write_all(&Rejection::HttpOnTls.bytes()).await?;
-        stream.shutdown().await?;
-        // A socket dropped with bytes unread is reset, and our answer with it.
-        let mut unread = [0; 1024];
-        while stream.read(&mut unread).await? > 0 {}
-        Ok::<_, std::io::Error>(())
-    };
-    // Whether the client reads it is its own affair.
-    let _ = said.await;
+async fn answer_plain_http(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(&Rejection::HttpOnTls.bytes()).await?;
+    stream.shutdown().await?;
+    // A socket dropped with bytes unread is reset, and our answer with it.
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 async fn serve_http(

@@ -58,7 +58,6 @@ pub(super) fn accept(
         goodbye_window: snapshot.config.drain.window,
         arrival,
         identity,
-        subprotocol: handshake.subprotocol.map_or("mqtt", |subprotocol| subprotocol.name()),
         upstream: Arc::clone(upstream),
     };
     tokio::spawn(carry(Box::pin(session.open(upgrade))));
@@ -73,7 +72,6 @@ struct Session {
     goodbye_window: Duration,
     arrival: Arrival,
     identity: Identity,
-    subprotocol: &'static str,
     upstream: Arc<UpstreamAtWork>,
 }
 
@@ -206,7 +204,7 @@ impl Session {
     ) -> Result<(Framing, Answer), NotTaken> {
         let endpoint = picked.endpoint();
         let began = Instant::now();
-        let hello = Hello { arrival: &self.arrival, host: None, headers, subprotocol: self.subprotocol };
+        let hello = Hello { arrival: &self.arrival, headers };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
         let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {

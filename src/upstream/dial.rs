@@ -15,7 +15,7 @@ use super::error::{DialError, Step};
 use super::source_address::ConnectError;
 use super::upgrade::{self, Request};
 use super::{Endpoint, Pool, proxy_protocol, resolve};
-use crate::config::{EndpointAddress, HostHeader, Transport};
+use crate::config::{EndpointAddress, Transport};
 use crate::net::{Arrival, Stream};
 use crate::tls::Speaks;
 use crate::tunnel::Framing;
@@ -25,28 +25,9 @@ use crate::tunnel::Framing;
 pub struct Hello<'a> {
     /// For the PROXY preamble.
     pub arrival: &'a Arrival,
-    /// Sent behind the handshake's own headers. A `Host` here goes before any other; what else belongs
+    /// Sent behind the handshake's own headers. A `Host` here goes before the endpoint's own; what else belongs
     /// to the handshake is left out.
     pub headers: &'a HeaderMap,
-    /// The client's `Host`, sent where the upstream passes it on.
-    pub host: Option<&'a str>,
-    /// The client's choice, or `mqtt`; an endpoint's own goes before it.
-    pub subprotocol: &'a str,
-}
-
-impl<'a> Hello<'a> {
-    fn host(&self) -> Option<&'a str> {
-        self.host.filter(|host| is_plain(host))
-    }
-
-    fn subprotocol(&self) -> &'a str {
-        if is_plain(self.subprotocol) { self.subprotocol } else { "mqtt" }
-    }
-}
-
-/// Whether a header of ours can hold it: a client's words never become a header of their own.
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// An open way to a broker.
@@ -106,12 +87,7 @@ impl Dial<'_> {
             }
             Transport::WebSocket { path, authority, subprotocol } => {
                 *step = Step::Upgrade;
-                let request = Request {
-                    path,
-                    host: self.host(hello, authority),
-                    subprotocol: subprotocol.as_deref().unwrap_or_else(|| hello.subprotocol()),
-                    headers: hello.headers,
-                };
+                let request = Request { path, host: authority, subprotocol, headers: hello.headers };
                 let read = upgrade::upgrade(&mut stream, opening, &request)
                     .await
                     .map_err(|source| DialError::Upgrade { endpoint: self.name(), source })?;
@@ -185,13 +161,6 @@ impl Dial<'_> {
             endpoint: self.name(),
             source: io::Error::other(error),
         })
-    }
-
-    fn host<'h>(&self, hello: &Hello<'h>, authority: &'h str) -> &'h str {
-        match self.pool.config.forwarded.host {
-            HostHeader::Client => hello.host().unwrap_or(authority),
-            HostHeader::Endpoint => authority,
-        }
     }
 
     fn connect_error(&self, error: ConnectError) -> DialError {

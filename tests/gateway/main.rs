@@ -5,5 +5,8 @@ mod arrival;
 mod configuration;
 mod connect;
 mod endings;
+mod failover;
+mod handshake;
 mod harness;
+mod house;
 mod session;

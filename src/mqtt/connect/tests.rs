@@ -1,3 +1,5 @@
+//! CONNECTs as clients send them and as they must not, checked against another decoder.
+
 use bytes::{Bytes, BytesMut};
 use mqttbytes::{QoS, v4, v5};
 use proptest::prelude::*;

@@ -27,8 +27,6 @@ pub struct Identity {
     pub scheme: &'static str,
     /// The host as the client sees it, with its port if it sent one.
     pub host: Option<Box<str>>,
-    /// The trusted proxies between the client and us, the nearest to us last.
-    proxies: Vec<Hop>,
     pub(super) is_proxied: bool,
     pub(super) host_header: Option<HeaderValue>,
     pub(super) listener_port: u16,
@@ -49,7 +47,7 @@ pub fn identify<B>(arrival: &Arrival, request: &Request<B>, trusted: &[IpNet]) -
     let headers = request.headers();
     let requested = requested_host(request).ok().flatten();
     let is_proxied = is_trusted(arrival.client.ip().to_canonical(), trusted);
-    let (client, proxies) = walk(arrival.client, headers, trusted);
+    let client = walk(arrival.client, headers, trusted);
     let (scheme, host) =
         if is_proxied { (claimed_scheme(headers), claimed_host(headers)) } else { (None, None) };
     Identity {
@@ -57,7 +55,6 @@ pub fn identify<B>(arrival: &Arrival, request: &Request<B>, trusted: &[IpNet]) -
         port: client.port,
         scheme: scheme.unwrap_or(arrival.scheme()),
         host: host.or(requested).map(Box::from),
-        proxies,
         is_proxied,
         host_header: requested.and_then(|host| HeaderValue::from_str(host).ok()),
         listener_port: arrival.local.port(),
@@ -68,11 +65,9 @@ pub fn identify<B>(arrival: &Arrival, request: &Request<B>, trusted: &[IpNet]) -
 }
 
 impl Identity {
-    /// `X-Forwarded-For`: the client, then the trusted proxies.
+    /// `X-Forwarded-For`: the client alone. Whoever reads it need not know our proxies.
     pub(super) fn forwarded_for(&self, form: ForwardedFor) -> String {
-        let client = Hop { address: self.address, port: self.port };
-        let hops: Vec<_> = [&client].into_iter().chain(&self.proxies).map(|hop| hop.written(form)).collect();
-        hops.join(", ")
+        Hop { address: self.address, port: self.port }.written(form)
     }
 }
 
@@ -111,18 +106,15 @@ impl From<SocketAddr> for Hop {
     }
 }
 
-/// The client, and the trusted proxies on its way to us.
-fn walk(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (Hop, Vec<Hop>) {
+/// The client: the last on the way to us that is no trusted proxy.
+fn walk(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Hop {
     let mut client = Hop::from(peer);
-    let mut proxies = Vec::new();
     let mut entries = elements(headers, X_FORWARDED_FOR);
     while is_trusted(client.address, trusted) {
         let Some(hop) = entries.next().and_then(Hop::parse) else { break };
-        proxies.push(client);
         client = hop;
     }
-    proxies.reverse();
-    (client, proxies)
+    client
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
@@ -175,36 +167,36 @@ mod tests {
 
     #[test]
     fn the_client_is_the_rightmost_address_we_do_not_trust() {
-        // (peer, X-Forwarded-For lines, client, X-Forwarded-For sent on)
-        let table: &[(&str, &[&str], &str, &str)] = &[
-            ("192.0.2.1:50000", &[], "192.0.2.1", "192.0.2.1"),
-            ("192.0.2.1:50000", &["203.0.113.9"], "192.0.2.1", "192.0.2.1"),
-            ("[2001:db8::1]:50000", &["203.0.113.9"], "2001:db8::1", "2001:db8::1"),
-            ("[::ffff:192.0.2.1]:50000", &[], "192.0.2.1", "192.0.2.1"),
-            ("10.0.0.1:50000", &[], "10.0.0.1", "10.0.0.1"),
-            ("10.0.0.1:50000", &["192.0.2.1"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("[::ffff:10.0.0.1]:50000", &["192.0.2.1"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("[2001:db8:ffff::1]:5", &["2001:db8::1"], "2001:db8::1", "2001:db8::1, 2001:db8:ffff::1"),
-            ("10.0.0.1:5", &["203.0.113.9, 192.0.2.1"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("10.0.0.1:5", &["203.0.113.9", "192.0.2.1"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1, 10.0.0.2"], "192.0.2.1", "192.0.2.1, 10.0.0.2, 10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1", "10.0.0.2"], "192.0.2.1", "192.0.2.1, 10.0.0.2, 10.0.0.1"),
-            ("10.0.0.1:5", &["10.0.0.3,10.0.0.2"], "10.0.0.3", "10.0.0.3, 10.0.0.2, 10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1, unknown, 10.0.0.2"], "10.0.0.2", "10.0.0.2, 10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1, ,"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("10.0.0.1:5", &["garbage"], "10.0.0.1", "10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1\u{e9}"], "10.0.0.1", "10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1:4711"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("10.0.0.1:5", &["[2001:db8::1]:4711"], "2001:db8::1", "2001:db8::1, 10.0.0.1"),
-            ("10.0.0.1:5", &["[2001:db8::1]"], "2001:db8::1", "2001:db8::1, 10.0.0.1"),
-            ("10.0.0.1:5", &["::ffff:192.0.2.1"], "192.0.2.1", "192.0.2.1, 10.0.0.1"),
-            ("10.0.0.1:5", &["192.0.2.1, ::ffff:10.0.0.2"], "192.0.2.1", "192.0.2.1, 10.0.0.2, 10.0.0.1"),
+        // (peer, X-Forwarded-For lines, client)
+        let table: &[(&str, &[&str], &str)] = &[
+            ("192.0.2.1:50000", &[], "192.0.2.1"),
+            ("192.0.2.1:50000", &["203.0.113.9"], "192.0.2.1"),
+            ("[2001:db8::1]:50000", &["203.0.113.9"], "2001:db8::1"),
+            ("[::ffff:192.0.2.1]:50000", &[], "192.0.2.1"),
+            ("10.0.0.1:50000", &[], "10.0.0.1"),
+            ("10.0.0.1:50000", &["192.0.2.1"], "192.0.2.1"),
+            ("[::ffff:10.0.0.1]:50000", &["192.0.2.1"], "192.0.2.1"),
+            ("[2001:db8:ffff::1]:5", &["2001:db8::1"], "2001:db8::1"),
+            ("10.0.0.1:5", &["203.0.113.9, 192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.1:5", &["203.0.113.9", "192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.1:5", &["192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            ("10.0.0.1:5", &["192.0.2.1", "10.0.0.2"], "192.0.2.1"),
+            ("10.0.0.1:5", &["10.0.0.3,10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1:5", &["192.0.2.1, unknown, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1:5", &["192.0.2.1, ,"], "192.0.2.1"),
+            ("10.0.0.1:5", &["garbage"], "10.0.0.1"),
+            ("10.0.0.1:5", &["192.0.2.1\u{e9}"], "10.0.0.1"),
+            ("10.0.0.1:5", &["192.0.2.1:4711"], "192.0.2.1"),
+            ("10.0.0.1:5", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("10.0.0.1:5", &["[2001:db8::1]"], "2001:db8::1"),
+            ("10.0.0.1:5", &["::ffff:192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.1:5", &["192.0.2.1, ::ffff:10.0.0.2"], "192.0.2.1"),
         ];
-        for (peer, lines, client, sent) in table {
+        for (peer, lines, client) in table {
             let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
             let identity = who(peer, &lines);
             assert_eq!(identity.address.to_string(), *client, "{peer} {lines:?}");
-            assert_eq!(identity.forwarded_for(ForwardedFor::Address), *sent, "{peer} {lines:?}");
+            assert_eq!(identity.forwarded_for(ForwardedFor::Address), *client, "{peer} {lines:?}");
         }
     }
 

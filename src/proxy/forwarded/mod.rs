@@ -46,9 +46,8 @@ pub struct ConnectFacts<'a> {
 /// `Host` is among them unless the endpoint's own is to be sent. Of the client's headers only
 /// `Authorization`, `Origin`, `User-Agent` and, where asked for, `Cookie` go on.
 ///
-/// `X-Forwarded-For` is the client alone; behind trusted proxies it is the client and then those
-/// proxies, so that the leftmost entry, which EMQX takes, is always the client. `X-Forwarded-Port` is
-/// left out when it should be the client's and nobody told us.
+/// `X-Forwarded-For` is the client alone, also behind trusted proxies: EMQX takes the leftmost entry,
+/// others the rightmost. `X-Forwarded-Port` is left out when it should be the client's and nobody told us.
 #[must_use]
 pub fn broker_headers(
     identity: &Identity,

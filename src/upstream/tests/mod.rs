@@ -38,7 +38,7 @@ fn ws(address: EndpointAddress) -> config::Endpoint {
     let transport = Transport::WebSocket {
         path: "/mqtt".into(),
         authority: "broker.example.org".into(),
-        subprotocol: None,
+        subprotocol: "mqtt".into(),
     };
     config::Endpoint { transport, ..mqtt(address) }
 }
@@ -92,18 +92,14 @@ impl Client {
     fn new() -> Self {
         let client = SocketAddr::from(([198, 51, 100, 1], 50_000));
         let arrival = Arrival { peer: client, client, local: ([192, 0, 2, 9], 443).into(), tls: None };
-        let headers =
-            [(http::HeaderName::from_static("x-real-ip"), HeaderValue::from_static("198.51.100.1"))];
+        let headers = [("x-real-ip", "198.51.100.1"), ("host", "mqtt.example.org")];
+        let headers = headers
+            .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
         Self { arrival, headers: headers.into_iter().collect() }
     }
 
     fn hello(&self) -> Hello<'_> {
-        Hello {
-            arrival: &self.arrival,
-            headers: &self.headers,
-            host: Some("mqtt.example.org"),
-            subprotocol: "mqtt",
-        }
+        Hello { arrival: &self.arrival, headers: &self.headers }
     }
 }
 

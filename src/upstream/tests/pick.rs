@@ -167,7 +167,8 @@ fn a_reload_keeps_health_and_sessions_of_the_same_broker() {
 fn two_endpoints_of_one_address_stay_two_across_a_reload() {
     let now = Instant::now();
     let path = |path: &str| {
-        let transport = Transport::WebSocket { path: path.into(), authority: "b".into(), subprotocol: None };
+        let transport =
+            Transport::WebSocket { path: path.into(), authority: "b".into(), subprotocol: "mqtt".into() };
         config::Endpoint { name: path.into(), transport, ..broker(1, 1) }
     };
     let old = pool(upstream([path("/a"), path("/b")]));

@@ -1,3 +1,5 @@
+//! Frames in any pieces, and what breaks the order of frames.
+
 use std::io::{Cursor, Write};
 
 use proptest::prelude::*;
