@@ -122,6 +122,7 @@ async fn arrive(
     let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
     let stream = match &listener.tls {
         Some(_) if first.is_ascii_uppercase() => {
+            shared.metrics.rejected(Rejection::HttpOnTls.label());
             // Whether the client reads it is its own affair.
             let _ = timeout_at(deadline, answer_plain_http(stream)).await;
             return Err(Failure::HttpOnTls);
@@ -226,7 +227,12 @@ async fn serve_http(
                     _ => Ok(()),
                 };
             }
-            () = tokio::time::sleep_until(deadline), if !has_arrived() => return Err(Failure::Timeout),
+            () = tokio::time::sleep_until(deadline), if !has_arrived() => {
+                // It may have arrived since the wait began.
+                if !has_arrived() {
+                    return Err(Failure::Timeout);
+                }
+            }
             () = asked.as_mut(), if !is_asked => {
                 is_asked = true;
                 http.as_mut().graceful_shutdown();
