@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::preamble::{self, PreambleError};
 use super::{Accepted, Listener};
@@ -37,9 +37,13 @@ pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {
         served = served => served.err(),
         () = watch.cut() => None,
     };
-    if let Some(failure) = failure {
-        shared.metrics.arrival_failed(failure.label());
-        debug!(client = %peer, listener = %listener.config.name, reason = failure.label(), error = %failure, "no request arrived");
+    let Some(failure) = failure else { return };
+    let (listener, reason) = (&listener.config.name, failure.label());
+    shared.metrics.arrival_failed(reason);
+    if failure.is_setting() {
+        info!(client = %peer, %listener, reason, error = %failure, "no request arrived");
+    } else {
+        debug!(client = %peer, %listener, reason, error = %failure, "no request arrived");
     }
 }
 
@@ -67,6 +71,11 @@ enum Failure {
 }
 
 impl Failure {
+    /// Whether somebody has to change a setting, of a client or a proxy: not the usual noise of a port.
+    const fn is_setting(&self) -> bool {
+        matches!(self, Self::Preamble(_) | Self::HttpOnTls | Self::TlsOnPlain)
+    }
+
     const fn label(&self) -> &'static str {
         match self {
             Self::Socket(_) => "socket",
@@ -113,6 +122,7 @@ async fn arrive(
     let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
     let stream = match &listener.tls {
         Some(_) if first.is_ascii_uppercase() => {
+            shared.metrics.rejected(Rejection::HttpOnTls.label());
             // Whether the client reads it is its own affair.
             let _ = timeout_at(deadline, answer_plain_http(stream)).await;
             return Err(Failure::HttpOnTls);
@@ -217,7 +227,12 @@ async fn serve_http(
                     _ => Ok(()),
                 };
             }
-            () = tokio::time::sleep_until(deadline), if !has_arrived() => return Err(Failure::Timeout),
+            () = tokio::time::sleep_until(deadline), if !has_arrived() => {
+                // It may have arrived since the wait began.
+                if !has_arrived() {
+                    return Err(Failure::Timeout);
+                }
+            }
             () = asked.as_mut(), if !is_asked => {
                 is_asked = true;
                 http.as_mut().graceful_shutdown();

@@ -194,8 +194,12 @@ async fn answer_or_reject(
     match target {
         Target::Mqtt(route, upstream) => {
             let handshake = handshake::check(&request, route)?;
-            if !upstream.pool.is_available(Instant::now()) {
+            let (pool, now) = (&upstream.pool, Instant::now());
+            if !pool.is_available(now) && !pool.takes_chance(now) {
                 return Err(Rejection::NoEndpoint);
+            }
+            if pool.is_full(now) {
+                return Err(Rejection::Full(Limit::Sessions));
             }
             let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
             session::accept(request, handshake, identity, inner, snapshot, upstream)

@@ -16,6 +16,7 @@ mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
@@ -33,6 +34,9 @@ pub use self::endpoint::Endpoint;
 pub use self::error::{DialError, Step, UpgradeError};
 pub use self::health::Health;
 
+/// How often a handshake is let in while no endpoint is up.
+const BETWEEN_CHANCES: Duration = Duration::from_secs(1);
+
 /// An upstream at work.
 #[derive(Debug)]
 pub struct Pool {
@@ -43,6 +47,8 @@ pub struct Pool {
     /// `None` where no endpoint speaks TLS.
     tls: Option<BrokerConnector>,
     balancer: Mutex<Balancer>,
+    /// When a handshake was last let in although no endpoint was up.
+    last_chance: Mutex<Option<Instant>>,
 }
 
 /// What picks share. Its lock is held for one pick, so that rounds and caps are exact.
@@ -161,6 +167,7 @@ impl Pool {
             sources: SourceAddresses::new(&config.source_addresses),
             tls,
             balancer: Mutex::new(balancer),
+            last_chance: Mutex::default(),
         })
     }
 
@@ -186,6 +193,25 @@ impl Pool {
     #[must_use]
     pub fn is_available(&self, now: Instant) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.is_up(now))
+    }
+
+    /// Whether each endpoint that is up is at its cap: a handshake is better told to come back later.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let mut up = self.endpoints.iter().filter(|endpoint| endpoint.is_up(now)).peekable();
+        up.peek().is_some() && up.all(|endpoint| endpoint.is_full())
+    }
+
+    /// Whether this handshake may try although none is up: one a second may, so that a broker that was
+    /// only restarted is found before its avoided time is over, and not by a herd.
+    #[must_use]
+    pub fn takes_chance(&self, now: Instant) -> bool {
+        let mut last = self.last_chance.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last + BETWEEN_CHANCES <= now);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
     }
 
     /// An endpoint under its cap and not in `tried`; its slot is held by what is returned.

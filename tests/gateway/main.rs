@@ -1,9 +1,12 @@
 //! The gateway as a whole, from outside: real sockets, real TLS, brokers that say what they saw.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the harness's words are for the files beside it")]
+mod arrival;
 mod configuration;
 mod connect;
 mod endings;
+mod failover;
+mod handshake;
 mod harness;
 mod house;
 mod session;

@@ -41,7 +41,9 @@ fn an_endpoint_at_its_cap_is_passed_over() {
     let held = [(); 2].map(|()| pick(&alone, &Tried::new(), now).unwrap());
     assert_eq!(pick(&alone, &Tried::new(), now).unwrap_err(), NoEndpoint::Full);
     assert!(alone.is_available(now), "full is not down");
+    assert!(alone.is_full(now) && !both.is_full(now));
     drop(held);
+    assert!(!alone.is_full(now));
     assert!(pick(&alone, &Tried::new(), now).is_ok());
 }
 
@@ -100,6 +102,8 @@ fn when_all_are_avoided_new_clients_are_refused_and_sessions_try_the_soonest() {
     assert!(pool.is_available(now));
     fail(&pool, 0, now + Duration::from_secs(1));
     assert!(!pool.is_available(now));
+    let chances = [0, 1, 999, 1000, 1001].map(|after| pool.takes_chance(now + Duration::from_millis(after)));
+    assert_eq!(chances, [true, false, false, true, false], "one handshake a second may try");
     let mut tried = Tried::new();
     for expected in [1, 0] {
         let picked = pick(&pool, &tried, now).unwrap();

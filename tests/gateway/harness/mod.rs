@@ -47,25 +47,42 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Certificates {
     folder: TempDir,
     ca: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
 }
 
 /// Made once a process: keys cost time.
-pub static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(Certificates::make);
+pub static CERTIFICATES: LazyLock<Certificates> =
+    LazyLock::new(|| Certificates::of(&["localhost", "127.0.0.1", "::1"]));
 
 impl Certificates {
-    fn make() -> Self {
+    /// A certificate for these names, and a CA of its own.
+    pub fn of(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let ca = rcgen::CertifiedIssuer::self_signed(ca, ca_key).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
         std::fs::write(folder.path().join("chain.pem"), certificate.pem()).unwrap();
         std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
         std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
-        Self { folder, ca: ca.der().clone() }
+        Self { folder, ca: ca.der().clone(), certificate: certificate.der().clone() }
+    }
+
+    pub fn ca(&self) -> CertificateDer<'static> {
+        self.ca.clone()
+    }
+
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
+    /// One of a listener's `tls.certificates`.
+    pub fn certificate_toml(&self) -> String {
+        let (chain, key) = (self.path("chain.pem"), self.path("key.pem"));
+        format!("{{ chain = {chain:?}, key = {key:?} }}")
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -74,8 +91,7 @@ impl Certificates {
 
     /// The `tls` value of a listener.
     pub fn toml(&self) -> String {
-        let (chain, key) = (self.path("chain.pem"), self.path("key.pem"));
-        format!("{{ certificates = [{{ chain = {chain:?}, key = {key:?} }}] }}")
+        format!("{{ certificates = [{}] }}", self.certificate_toml())
     }
 
     /// What a client that trusts the CA speaks TLS by.
