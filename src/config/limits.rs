@@ -16,8 +16,6 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one client address (IPv6: one /64); `None` is no cap.
     pub connections_per_address: Option<usize>,
-    /// TLS handshakes under way at once; later ones wait inside their arrival deadline.
-    pub tls_handshakes: usize,
     /// Accept, PROXY preamble, TLS and request head together.
     pub arrival_timeout: Duration,
     /// From our 101 to a whole CONNECT.
@@ -50,7 +48,6 @@ pub struct Limits {
 pub(super) struct LimitsTable {
     connections: Option<Spanned<i64>>,
     connections_per_address: Written<OrOff<i64>>,
-    tls_handshakes: Option<Spanned<i64>>,
     arrival_timeout: Written<Duration>,
     connect_timeout: Written<Duration>,
     max_head_size: Written<Size>,
@@ -80,7 +77,6 @@ impl LimitsTable {
         Limits {
             connections: review.count(self.connections, 1..=MANY, 65_536),
             connections_per_address: review.count_or_off(self.connections_per_address, 1..=MANY),
-            tls_handshakes: review.count(self.tls_handshakes, 1..=MANY, 256),
             arrival_timeout: review.time(self.arrival_timeout, DEADLINE, seconds(10)),
             connect_timeout: review.time(self.connect_timeout, DEADLINE, seconds(10)),
             // hyper reads a head into no less than 8 KiB.

@@ -68,8 +68,6 @@ pub enum Rejection {
     BadHost(BadHost),
     /// What arrived is no HTTP request.
     BadRequest,
-    /// The request head is larger than `limits.max_head_size` or `limits.max_headers`.
-    HeadTooLarge,
     /// The request did not arrive within `limits.arrival_timeout`.
     ArrivalTimeout,
     /// Plain HTTP on a TLS port.
@@ -95,15 +93,13 @@ pub enum Limit {
     Connections,
     /// `limits.connections_per_address`
     ConnectionsPerAddress,
-    /// New connections a second.
-    ConnectionRate,
     /// The pool's endpoints are all at their `max_sessions`.
     Sessions,
 }
 
 impl Rejection {
     /// Every [`label`](Self::label), so that each series exists before its first rejection.
-    pub const LABELS: [&'static str; 25] = [
+    pub const LABELS: [&'static str; 23] = [
         "not_websocket",
         "upgrade_headers",
         "http_version",
@@ -116,14 +112,12 @@ impl Rejection {
         "no_subprotocol",
         "full_connections",
         "full_connections_per_address",
-        "full_connection_rate",
         "full_sessions",
         "no_endpoint",
         "not_found",
         "unknown_host",
         "bad_host",
         "bad_request",
-        "head_too_large",
         "arrival_timeout",
         "http_on_tls",
         "draining",
@@ -147,14 +141,12 @@ impl Rejection {
             Self::NoSubprotocol => "no_subprotocol",
             Self::Full(Limit::Connections) => "full_connections",
             Self::Full(Limit::ConnectionsPerAddress) => "full_connections_per_address",
-            Self::Full(Limit::ConnectionRate) => "full_connection_rate",
             Self::Full(Limit::Sessions) => "full_sessions",
             Self::NoEndpoint => "no_endpoint",
             Self::NotFound { .. } => "not_found",
             Self::UnknownHost { .. } => "unknown_host",
             Self::BadHost(_) => "bad_host",
             Self::BadRequest => "bad_request",
-            Self::HeadTooLarge => "head_too_large",
             Self::ArrivalTimeout => "arrival_timeout",
             Self::HttpOnTls => "http_on_tls",
             Self::Draining => "draining",
@@ -182,7 +174,6 @@ impl Rejection {
             Self::Full(_) | Self::NoEndpoint | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::UnknownHost { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::ArrivalTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BackendFailed { .. } => StatusCode::BAD_GATEWAY,
             Self::BackendTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -229,7 +220,6 @@ impl Rejection {
             // What follows on this connection is unknown, or was never meant for us.
             Self::BadHost(_)
             | Self::BadRequest
-            | Self::HeadTooLarge
             | Self::ArrivalTimeout
             | Self::HttpOnTls
             | Self::HandshakeBody
@@ -277,9 +267,6 @@ impl Rejection {
             Self::Full(Limit::ConnectionsPerAddress) => "Too many connections are open from your address. \
                 Close some, or try again later."
                 .into(),
-            Self::Full(Limit::ConnectionRate) => "Too many clients are arriving at once. Try again in a \
-                moment, with a growing, random pause."
-                .into(),
             Self::Full(Limit::Connections | Limit::Sessions) => "The gateway is full. Try again in a \
                 moment, with a growing, random pause."
                 .into(),
@@ -296,9 +283,6 @@ impl Rejection {
             ),
             Self::BadHost(why) => format!("Bad request: {why}."),
             Self::BadRequest => "What arrived is not an HTTP request.".into(),
-            Self::HeadTooLarge => "The request head is too large. Often this is a Cookie of another \
-                application on the same domain."
-                .into(),
             Self::ArrivalTimeout => "The request did not arrive in time.".into(),
             Self::HttpOnTls => "This port speaks TLS, and plain HTTP arrived. Use https:// or wss://.".into(),
             Self::Draining => "The gateway is about to stop. Connect again: another will answer.".into(),
