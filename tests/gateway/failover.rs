@@ -307,18 +307,17 @@ async fn an_endpoint_that_returns_is_used_again() {
         let mut client = Client::plain(gate.plain()).await;
         client.say(&connect).await;
         assert_eq!(client.hear_close().await, Some(1013));
+        drop(client);
         let broker = Broker::listen_on(&address.to_string()).await;
         // Until its time is over, 503.
-        let client = loop {
+        let mut client = loop {
             match Client::open(gate.plain(), false, &[]).await {
                 Ok((client, _)) => break client,
                 Err(answer) => assert_eq!(answer.status(), 503),
             }
         };
-        let mut client = client;
         client.say(&connect).await;
         taken(&gate, &broker, kind, client, &connect).await;
-        assert!(gate.metric("brokergate_rejections_total{reason=\"no_endpoint\"}") < 1000.0);
     }
 }
 
