@@ -15,6 +15,9 @@ use crate::websocket::{self, FrameError, FrameSkim, Mask, Opcode, Segment, Side}
 /// A first packet is a CONNACK or an AUTH: what is longer than this is neither.
 const MAX_FIRST: u32 = 64 * 1024;
 
+/// What a broker may send before its first packet is whole, framing and pings included, in bytes.
+const MAX_READ: usize = 2 * MAX_FIRST as usize;
+
 /// What one read asks for, in bytes.
 const READ: usize = 512;
 
@@ -57,6 +60,9 @@ pub(super) enum OfferError {
     /// It began with another packet.
     #[error("its first packet is a {0}, not a CONNACK; is there an MQTT broker behind this address?")]
     Unexpected(&'static str),
+    /// It sends and sends, such as pings, and no packet.
+    #[error("it sent {MAX_READ} bytes without a CONNACK; is there an MQTT broker behind this address?")]
+    Endless,
     /// It asks that the client goes elsewhere.
     #[error("it answered CONNACK {0:#04x}: unavailable, busy, or use another server")]
     Elsewhere(u8),
@@ -71,7 +77,7 @@ impl OfferError {
             Self::Io(_) => "broke_before_connack",
             Self::Frame(_) => "broker_frame",
             Self::Packet(_) => "broker_packet",
-            Self::Unexpected(_) => "no_connack",
+            Self::Unexpected(_) | Self::Endless => "no_connack",
             Self::Elsewhere(_) => "elsewhere",
         }
     }
@@ -101,6 +107,9 @@ pub(super) async fn offer(
             incoming.follow(framing)?;
             if let Some(first) = first_packet(level, &incoming.payload)? {
                 return Ok((incoming.read, first));
+            }
+            if incoming.read.len() >= MAX_READ {
+                return Err(OfferError::Endless);
             }
             incoming.read.reserve(READ);
             if stream.read_buf(&mut (&mut incoming.read).limit(READ)).await? == 0 {

@@ -34,10 +34,10 @@ async fn refused(gate: &Gate, head: &str, status: u16, label: &str, says: &str) 
     let end = "\r\nGET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     let answer = answer(gate, &format!("{head}{end}")).await;
     let answer = answer.split("HTTP/1.1 404").next().filter(|first| !first.is_empty()).unwrap_or(&answer);
-    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}\n{answer}");
+    assert!(answer[..7] == *"HTTP/1." && answer[8..].starts_with(&format!(" {status} ")), "{head}\n{answer}");
     assert!(answer.contains("content-type: text/plain; charset=utf-8\r\n"), "{answer}");
     assert!(answer.contains(says), "{head}\n{answer}");
-    until("counting", || gate.metric(&name) == before + 1.0).await;
+    until("counting", || gate.metric(&name) > before).await;
 }
 
 #[tokio::test]
@@ -190,16 +190,19 @@ async fn head_of(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn the_broker_is_offered_what_the_client_speaks() {
+async fn the_broker_is_offered_the_endpoints_subprotocol_whatever_the_client_chose() {
     let broker = Broker::listen().await;
-    let gate = Gate::start(&simple(&[broker.ws()], "")).await;
-    for (offered, asked) in [(Some("mqttv3.1"), "mqttv3.1"), (Some("mqtt"), "mqtt"), (None, "mqtt")] {
-        let headers: Vec<_> = offered.iter().map(|offer| ("sec-websocket-protocol", *offer)).collect();
-        let (mut client, _) = Client::open(gate.plain(), false, &headers).await.unwrap();
-        client.say(&connect_v3("one", 60)).await;
-        let visit = broker.visit_ws().await;
-        assert_eq!(visit.headers["sec-websocket-protocol"], asked);
-        assert!(!visit.headers.contains_key("sec-websocket-extensions"));
+    let old = broker.ws().replace(" }", ", subprotocol = \"mqttv3.1\" }");
+    for (endpoint, asked) in [(broker.ws(), "mqtt"), (old, "mqttv3.1")] {
+        let gate = Gate::start(&simple(&[endpoint], "")).await;
+        for offered in [Some("mqttv3.1"), Some("mqtt"), None] {
+            let headers: Vec<_> = offered.iter().map(|offer| ("sec-websocket-protocol", *offer)).collect();
+            let (mut client, _) = Client::open(gate.plain(), false, &headers).await.unwrap();
+            client.say(&connect_v3("one", 60)).await;
+            let visit = broker.visit_ws().await;
+            assert_eq!(visit.headers["sec-websocket-protocol"], asked);
+            assert!(!visit.headers.contains_key("sec-websocket-extensions"));
+        }
     }
 }
 

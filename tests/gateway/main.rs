@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the harness's words are for the files beside it")]
 mod arrival;
+mod balance;
 mod configuration;
 mod connect;
+mod drain;
 mod endings;
 mod failover;
+mod forwarded;
 mod handshake;
 mod harness;
 mod house;
+mod limits;
 mod session;

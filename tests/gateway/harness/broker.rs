@@ -94,6 +94,12 @@ impl Broker {
         within("a dial", self.listener.accept()).await.unwrap().0
     }
 
+    /// The next dial of a `mqtt://` endpoint, however late.
+    pub async fn accept_any(&self) -> std::io::Result<Visit> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok(Visit { stream, headers: HeaderMap::new(), frames: None, heard: Vec::new(), close: None })
+    }
+
     /// The next dial of a `mqtt://` endpoint.
     pub async fn visit_mqtt(&self) -> Visit {
         Visit {
@@ -161,6 +167,11 @@ impl Visit {
             at += used;
         }
         count > 0 && !frames.closed()
+    }
+
+    /// Wait for more, however long, and forget it; `false` at the end.
+    pub async fn read_patiently(&mut self) -> bool {
+        self.stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0)
     }
 
     /// Everything until the gateway hangs up, says close, or resets.
