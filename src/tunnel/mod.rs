@@ -143,6 +143,10 @@ impl Tunnel {
         loop {
             self.poll_up(cx, &traffic.up);
             self.poll_down(cx, &traffic.down);
+            if self.up.is_told() || self.down.is_told() {
+                // Nothing else would wake us for what it has to do now.
+                continue;
+            }
             if self.up.is_shut() && self.down.is_shut() {
                 return Poll::Ready(self.ending.clone().unwrap_or(Ending::BrokerVanished));
             }
@@ -185,7 +189,8 @@ impl Tunnel {
         if self.up.course().said_close() && self.ending.is_none() {
             self.end(Ending::ClientClosed);
             if !answer.is_empty() {
-                self.up.discard();
+                // The last packets may have come with the close frame.
+                self.up.discard_rest();
                 self.down.leave(answer, Boundary::Frame);
             }
         } else if !answer.is_empty() {
@@ -285,12 +290,18 @@ impl Tunnel {
             self.end(Ending::ClientStalled);
             self.up.abandon();
             self.down.abandon();
-        } else if self.ending.is_none() && stalled(self.up.stalled()) {
-            self.part(Ending::BrokerStalled);
+        } else if stalled(self.up.stalled()) {
+            // Where the ending is known already, the client still gets its goodbye.
+            match self.ending {
+                None => self.part(Ending::BrokerStalled),
+                Some(_) => self.up.discard(),
+            }
         } else if self.ending.is_none() && silent_at.is_some_and(|at| at <= now) {
             self.part(Ending::ClientIdle);
         }
-        let next = silent_at.filter(|at| *at > now).unwrap_or(now + FOR_EVER);
+        // A stall may be over before the timer fires again: it must not be the last thing we wait for.
+        let next = silent_at.filter(|at| *at > now);
+        let next = next.unwrap_or_else(|| now + self.patience.idle.unwrap_or(FOR_EVER));
         self.timer.as_mut().reset(next);
     }
 }

@@ -4,3 +4,4 @@
 mod configuration;
 mod harness;
 mod session;
+mod tunnel;
