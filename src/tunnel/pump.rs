@@ -89,7 +89,7 @@ impl Pump {
     pub(super) fn new(course: Course, early: Vec<u8>) -> Self {
         Self {
             course,
-            early: Early { bytes: early, taken: 0 },
+            early: Early::new(early),
             window: None,
             insert: Vec::new(),
             stage: Stage::Flowing,
@@ -328,6 +328,12 @@ struct Early {
 }
 
 impl Early {
+    /// Room for bytes that never came is given back: a session may be silent for months.
+    fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.shrink_to_fit();
+        Self { bytes, taken: 0 }
+    }
+
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -341,5 +347,22 @@ impl Early {
             *self = Self::default();
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_bytes_are_taken_in_pieces_and_hold_nothing_afterwards() {
+        let mut early = Early::new(b"abcde".to_vec());
+        let mut into = [0; 3];
+        assert_eq!((early.take(&mut into), &into), (3, b"abc"));
+        assert!(!early.is_empty());
+        assert_eq!((early.take(&mut into), &into), (2, b"dec"));
+        assert!(early.is_empty());
+        assert_eq!(early.bytes.capacity(), 0);
+        assert_eq!(Early::new(Vec::with_capacity(1024)).bytes.capacity(), 0);
     }
 }

@@ -3,5 +3,6 @@
 
 mod configuration;
 mod harness;
+mod memory;
 mod session;
 mod tunnel;
