@@ -293,3 +293,16 @@ fn idle_limit(keepalive: u16, first: &First, margin: Duration) -> Option<Duratio
     };
     (seconds > 0).then(|| Duration::from_secs(seconds.into()) * 3 / 2 + margin)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each session holds for as long as it lives, in bytes. Most of it is the tunnel, once.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Tunnel>() <= 800, "a tunnel takes {}", size_of::<Tunnel>());
+        let session = carry(Box::pin(async { None }));
+        assert!(size_of_val(&session) <= 1600, "a session takes {}", size_of_val(&session));
+    }
+}

@@ -152,6 +152,11 @@ impl Course {
         self.said_disconnect || self.said_close()
     }
 
+    /// Whether the source said DISCONNECT.
+    pub(super) fn said_disconnect(&self) -> bool {
+        self.said_disconnect
+    }
+
     /// Whether the source sent a whole close frame.
     pub(super) fn said_close(&self) -> bool {
         match &self.way {

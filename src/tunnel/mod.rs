@@ -97,8 +97,6 @@ pub struct Tunnel {
     /// When the farewell is over.
     deadline: Option<Instant>,
     ending: Option<Ending>,
-    /// The direction up was told to finish after it was polled: it must be polled again.
-    has_turned: bool,
 }
 
 impl Tunnel {
@@ -123,7 +121,6 @@ impl Tunnel {
             timer: Box::pin(tokio::time::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
             deadline: None,
             ending: None,
-            has_turned: false,
         }
     }
 
@@ -150,7 +147,8 @@ impl Tunnel {
         loop {
             self.poll_up(cx, &traffic.up);
             self.poll_down(cx, &traffic.down);
-            if std::mem::take(&mut self.has_turned) {
+            if self.up.is_told() || self.down.is_told() {
+                // Nothing else would wake us for what it has to do now.
                 continue;
             }
             if self.up.is_shut() && self.down.is_shut() {
@@ -195,9 +193,8 @@ impl Tunnel {
         if self.up.course().said_close() && self.ending.is_none() {
             self.end(self.client_left());
             if !answer.is_empty() {
-                // What was said before the close frame, such as DISCONNECT, is still to be written.
-                self.up.conclude();
-                self.has_turned = true;
+                // The last packets may have come with the close frame.
+                self.up.discard_rest();
                 self.down.leave(answer, Boundary::Frame);
             }
         } else if !answer.is_empty() {
@@ -226,13 +223,20 @@ impl Tunnel {
         }
     }
 
-    /// The client is gone: whether it had said so.
+    /// The client is gone: who had said goodbye first, if anybody.
     fn client_left(&self) -> Ending {
-        match self.up.course().said_goodbye() {
-            // After a refusal it does not matter who hung up first.
-            _ if self.was_refused => Ending::BrokerRefused,
-            true => Ending::ClientClosed,
-            false => Ending::ClientVanished,
+        let (up, down) = (self.up.course(), self.down.course());
+        if self.was_refused {
+            Ending::BrokerRefused
+        } else if up.said_disconnect() {
+            Ending::ClientClosed
+        } else if down.said_goodbye() {
+            // The client only answered the broker's close frame, or did as its DISCONNECT asked.
+            Ending::BrokerClosed
+        } else if up.said_close() {
+            Ending::ClientClosed
+        } else {
+            Ending::ClientVanished
         }
     }
 
@@ -244,7 +248,6 @@ impl Tunnel {
             ending => ending,
         };
         self.up.discard();
-        self.has_turned = true;
         if self.down.course().may_insert() && !self.down.course().said_close() {
             self.down.leave(close_frame(&ending), Boundary::Frame);
         } else {
@@ -307,12 +310,18 @@ impl Tunnel {
             self.end(Ending::ClientStalled);
             self.up.abandon();
             self.down.abandon();
-        } else if self.ending.is_none() && stalled(self.up.stalled()) {
-            self.part(Ending::BrokerStalled);
+        } else if stalled(self.up.stalled()) {
+            // Where the ending is known already, the client still gets its goodbye.
+            match self.ending {
+                None => self.part(Ending::BrokerStalled),
+                Some(_) => self.up.discard(),
+            }
         } else if self.ending.is_none() && silent_at.is_some_and(|at| at <= now) {
             self.part(Ending::ClientIdle);
         }
-        let next = silent_at.filter(|at| *at > now).unwrap_or(now + FOR_EVER);
+        // A stall may be over before the timer fires again: it must not be the last thing we wait for.
+        let next = silent_at.filter(|at| *at > now);
+        let next = next.unwrap_or_else(|| now + self.patience.idle.unwrap_or(FOR_EVER));
         self.timer.as_mut().reset(next);
     }
 }

@@ -12,12 +12,21 @@ use super::course::{Boundary, Course, Violation};
 use super::{Flow, Moved};
 use crate::net::Stream;
 
-/// A window of bytes that were read and followed, and wait to be written.
+/// A window of bytes that wait to be written: read and followed, or our own.
 #[derive(Debug)]
 struct Window {
     buffer: Buffer,
     start: usize,
     end: usize,
+}
+
+impl Window {
+    /// A few bytes of our own: a control frame or two.
+    fn of(bytes: &[u8]) -> Self {
+        let mut buffer = Buffer::borrow();
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Self { buffer, start: 0, end: bytes.len() }
+    }
 }
 
 /// How far a direction has come.
@@ -27,8 +36,8 @@ enum Stage {
     Flowing,
     /// Bytes flow until our own last words can be inserted; then the direction finishes.
     Leaving,
-    /// The sink's write side is closed, and what still comes is thrown away until the source ends: a
-    /// stream dropped with bytes unread is reset, and takes our last words with it.
+    /// What waits is written, the sink's write side closed, and what still comes thrown away until the
+    /// source ends: a stream dropped with bytes unread is reset, and takes our last words with it.
     Discarding,
     /// Nothing more is read; what waits is written, and then the sink's write side is closed.
     Finishing,
@@ -45,9 +54,9 @@ pub(super) struct Pump {
     window: Option<Window>,
     /// Bytes of our own, written as soon as the course allows.
     insert: Vec<u8>,
-    /// The rest of an insertion that has begun: nothing may come in between.
-    inserting: Vec<u8>,
     stage: Stage,
+    /// Whether it was told to change its ways since it was last polled.
+    told: bool,
     /// Whether the sink may hold bytes that it has taken but not sent.
     unflushed: bool,
     /// Since when the sink has taken nothing of what waits.
@@ -80,11 +89,11 @@ impl Pump {
     pub(super) fn new(course: Course, early: Vec<u8>) -> Self {
         Self {
             course,
-            early: Early { bytes: early, taken: 0 },
+            early: Early::new(early),
             window: None,
             insert: Vec::new(),
-            inserting: Vec::new(),
             stage: Stage::Flowing,
+            told: false,
             unflushed: false,
             stalled: None,
             moved: Moved::default(),
@@ -99,12 +108,13 @@ impl Pump {
         sink: &mut Stream,
         flow: &Flow,
     ) -> Poll<Result<Progress, Fault>> {
+        self.told = false;
         loop {
             if self.stage == Stage::Shut {
                 return Poll::Ready(Ok(Progress::Shut));
             }
             ready!(self.poll_write(cx, sink)).map_err(|_| Fault::Sink)?;
-            if self.stage == Stage::Leaving && self.insert.is_empty() && self.inserting.is_empty() {
+            if self.stage == Stage::Leaving && self.insert.is_empty() {
                 self.stage = Stage::Finishing;
             }
             match self.stage {
@@ -131,34 +141,32 @@ impl Pump {
     /// Read nothing more; write what waits and close the sink's write side.
     pub(super) fn finish(&mut self) {
         if matches!(self.stage, Stage::Flowing | Stage::Leaving) {
-            self.stage = Stage::Finishing;
+            self.enter(Stage::Finishing);
         }
     }
 
     /// Go on to the next boundary, say `last`, and finish.
     pub(super) fn leave(&mut self, last: Vec<u8>, boundary: Boundary) {
         if self.stage == Stage::Flowing {
-            self.stage = Stage::Leaving;
+            self.enter(Stage::Leaving);
             self.insert = last;
             self.course.stop_at(boundary);
         }
     }
 
-    /// Close the sink's write side, and throw away what waits and what still comes.
-    pub(super) fn discard(&mut self) {
+    /// Write what waits, close the sink's write side, and throw away what still comes.
+    pub(super) fn discard_rest(&mut self) {
         if self.stage != Stage::Shut {
-            self.conclude();
-            self.window = None;
-            self.stalled = None;
+            self.enter(Stage::Discarding);
+            self.early = Early::default();
         }
     }
 
-    /// Write what waits, then close the sink's write side, and throw away what still comes.
-    pub(super) fn conclude(&mut self) {
-        if self.stage != Stage::Shut {
-            self.stage = Stage::Discarding;
-            self.early = Early::default();
-        }
+    /// Close the sink's write side, and throw away what waits and what still comes.
+    pub(super) fn discard(&mut self) {
+        self.discard_rest();
+        self.window = None;
+        self.stalled = None;
     }
 
     /// Write nothing more, and never look at either stream again.
@@ -168,12 +176,24 @@ impl Pump {
         self.stalled = None;
     }
 
-    /// Insert bytes of our own as soon as a frame may begin, unless the last words are chosen already.
-    /// What waits to be inserted is replaced: only the latest ping needs its pong (RFC 6455, 5.5.3).
+    /// Insert bytes of our own, at most [`buffer::SIZE`], as soon as a frame may begin. What waits for that
+    /// is replaced: only the latest ping needs its pong (RFC 6455, 5.5.3). After our last words there is
+    /// nothing to say.
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
         if self.stage == Stage::Flowing {
             self.insert = bytes;
+            self.told = true;
         }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.told = true;
+    }
+
+    /// Whether it must be polled again before the session may sleep.
+    pub(super) fn is_told(&self) -> bool {
+        self.told
     }
 
     pub(super) fn course(&self) -> &Course {
@@ -199,7 +219,15 @@ impl Pump {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
-        while let Some(window) = &mut self.window {
+        loop {
+            let Some(window) = &mut self.window else {
+                if self.insert.is_empty() || !self.course.may_insert() {
+                    return Poll::Ready(Ok(()));
+                }
+                // From here on it is written whole, whatever we would like to insert next.
+                self.window = Some(Window::of(&std::mem::take(&mut self.insert)));
+                continue;
+            };
             let waiting = &window.buffer[window.start..window.end];
             let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, waiting) else {
                 self.stalled.get_or_insert_with(Instant::now);
@@ -214,28 +242,6 @@ impl Pump {
             window.start += written;
             if window.start == window.end {
                 self.window = None;
-            }
-        }
-        loop {
-            if self.inserting.is_empty() && self.course.may_insert() {
-                self.inserting = std::mem::take(&mut self.insert);
-            }
-            if self.inserting.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, &self.inserting) else {
-                self.stalled.get_or_insert_with(Instant::now);
-                return Poll::Pending;
-            };
-            let written = written?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.stalled = None;
-            self.unflushed = true;
-            self.inserting.drain(..written);
-            if self.inserting.is_empty() {
-                self.inserting = Vec::new();
             }
         }
     }
@@ -325,6 +331,12 @@ struct Early {
 }
 
 impl Early {
+    /// Room for bytes that never came is given back: a session may be silent for months.
+    fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.shrink_to_fit();
+        Self { bytes, taken: 0 }
+    }
+
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -338,5 +350,22 @@ impl Early {
             *self = Self::default();
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_bytes_are_taken_in_pieces_and_hold_nothing_afterwards() {
+        let mut early = Early::new(b"abcde".to_vec());
+        let mut into = [0; 3];
+        assert_eq!((early.take(&mut into), &into), (3, b"abc"));
+        assert!(!early.is_empty());
+        assert_eq!((early.take(&mut into), &into), (2, b"dec"));
+        assert!(early.is_empty());
+        assert_eq!(early.bytes.capacity(), 0);
+        assert_eq!(Early::new(Vec::with_capacity(1024)).bytes.capacity(), 0);
     }
 }

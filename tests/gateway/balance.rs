@@ -150,10 +150,9 @@ async fn a_full_endpoint_is_passed_over_until_a_session_ends() {
     let _held = [join(&gate, "b").await, join(&gate, "c").await];
     assert_eq!(crews.each_ref().map(Crew::count), [2, 1]);
     // All are full: nobody is dialled.
-    let mut client = Client::plain(gate.plain()).await;
-    client.say(&connect_v3("d", 0)).await;
-    assert_eq!(client.hear_all().await, (vec![0x20, 2, 0, 3], Some(1013)));
-    drop(client);
+    let answer = Client::open(gate.plain(), false, &[]).await.err().unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(gate.metric("brokergate_rejections_total{reason=\"full_sessions\"}"), 1.0);
     drop(first);
     until("two sessions", || gate.metric("brokergate_sessions") == 2.0).await;
     until("a slot", || {

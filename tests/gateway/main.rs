@@ -1,6 +1,7 @@
 //! The gateway as a whole, from outside: real sockets, real TLS, brokers that say what they saw.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the harness's words are for the files beside it")]
+
 mod arrival;
 mod balance;
 mod configuration;
@@ -13,4 +14,6 @@ mod handshake;
 mod harness;
 mod house;
 mod limits;
+mod memory;
 mod session;
+mod tunnel;

@@ -1,5 +1,7 @@
 //! One session, from its CONNECT to its ending.
 
+use brokergate::websocket::{CloseCode, Opcode, close_frame};
+
 use super::harness::{Broker, Client, Gate, Message, connect_v3, connect_v5, simple};
 
 #[tokio::test]
@@ -40,6 +42,25 @@ async fn a_tcp_broker_gets_bare_mqtt() {
     drop(visit);
     assert_eq!(client.hear().await, Message::Close(1001, "the broker closed the connection".into()));
     drop(client);
+    gate.ended("broker_closed", "broker").await;
+    gate.idle().await;
+}
+
+#[tokio::test]
+async fn a_close_frame_of_the_broker_is_its_doing_though_the_client_answers_it() {
+    let broker = Broker::listen().await;
+    let gate = Gate::start(&simple(&[broker.ws()], "")).await;
+    let mut client = Client::plain(gate.plain()).await;
+    let connect = connect_v5("one", 60);
+    client.say(&connect).await;
+    let mut visit = broker.visit_ws().await;
+    visit.welcome(&connect).await;
+    visit.say_raw(&close_frame(CloseCode::TryAgainLater, "busy")).await;
+    assert_eq!(client.hear().await, Message::Mqtt(vec![0x20, 3, 0, 0, 0]));
+    assert_eq!(client.hear().await, Message::Close(1013, "busy".into()));
+    client.say_frame(Opcode::Close, &1013_u16.to_be_bytes()).await;
+    visit.hear_all().await;
+    drop((client, visit));
     gate.ended("broker_closed", "broker").await;
     gate.idle().await;
 }
