@@ -119,7 +119,11 @@ async fn arrive(
     // Held by the connection, then by its session.
     let admission = shared.admit(arrival.client.ip(), load).ok_or(Failure::Flood)?;
 
-    let first = timeout_at(deadline, first_byte(&stream)).await.map_err(|_| Failure::Timeout)??;
+    let first = tokio::select! {
+        first = timeout_at(deadline, first_byte(&stream)) => first.map_err(|_| Failure::Timeout)??,
+        // Browsers connect ahead of need: a drain does not wait for what may never come.
+        () = watch.asked() => return Ok(()),
+    };
     let stream = match &listener.tls {
         Some(_) if first.is_ascii_uppercase() => {
             shared.metrics.rejected(Rejection::HttpOnTls.label());
@@ -234,6 +238,9 @@ async fn serve_http(
                 }
             }
             () = asked.as_mut(), if !is_asked => {
+                if !has_arrived() {
+                    return Ok(());
+                }
                 is_asked = true;
                 http.as_mut().graceful_shutdown();
             }

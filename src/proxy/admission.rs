@@ -42,15 +42,16 @@ impl Caps {
         }
     }
 
-    pub(super) fn admit(&self, client: IpAddr, metrics: &Metrics, load: Load) -> Option<Admission> {
+    /// `address` is the one whose cap counts, if any.
+    pub(super) fn admit(&self, address: Option<IpAddr>, metrics: &Metrics, load: Load) -> Option<Admission> {
         metrics.accepted.increment(1);
         let connection = self.connections.take().ok_or(Limit::Connections);
         let held = connection.and_then(|connection| {
-            let address = self.addresses.take(client).ok_or(Limit::ConnectionsPerAddress)?;
-            Ok((connection, address))
+            let take = |address| self.addresses.take(address).ok_or(Limit::ConnectionsPerAddress);
+            Ok((connection, address.map(take).transpose()?))
         });
         let (refused, connection, address) = match held {
-            Ok((connection, address)) => (None, connection, Some(address)),
+            Ok((connection, address)) => (None, connection, address),
             Err(limit) => (Some(limit), self.told.take()?, None),
         };
         Some(Admission {

@@ -118,7 +118,9 @@ impl Shared {
     /// Let a connection in; see [`Admission`]. `None` is one too many even to be told so.
     #[must_use]
     pub fn admit(&self, client: IpAddr, load: Load) -> Option<Admission> {
-        self.caps.admit(client, &self.metrics, load)
+        // A trusted proxy speaks for many clients: the cap of one address is not for it.
+        let address = Some(client).filter(|client| !self.trusts(*client));
+        self.caps.admit(address, &self.metrics, load)
     }
 }
 

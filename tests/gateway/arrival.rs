@@ -109,7 +109,7 @@ async fn who_has_arrived_may_stay() {
     let gate = Gate::start(&simple(&[broker.ws()], "[limits]\narrival_timeout = \"200ms\"")).await;
     let mut stream = TcpStream::connect(gate.plain()).await.unwrap();
     ask(&mut stream, "426").await;
-    // Another that does not arrive: when it is gone, so is the first one's deadline.
+    // Another that does not arrive: when it is gone, the first one's deadline has passed.
     let mut silent = TcpStream::connect(gate.plain()).await.unwrap();
     assert_eq!(within("the gateway's patience", silent.read(&mut [0])).await.unwrap_or(0), 0);
     ask(&mut stream, "426").await;
@@ -434,7 +434,6 @@ async fn every_address_of_a_listener_is_served() {
     }
 }
 
-/// What is left unsaid: a write that is followed by nothing must not be lost either.
 #[tokio::test]
 async fn a_head_in_single_bytes_is_a_request() {
     async fn spell(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
@@ -451,4 +450,14 @@ async fn a_head_in_single_bytes_is_a_request() {
     let mut answer = vec![0; 12];
     within("an answer", secured.read_exact(&mut answer)).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 426");
+}
+
+#[tokio::test]
+async fn the_address_for_all_of_ipv6_is_served() {
+    let broker = Broker::listen().await;
+    let text = simple(&[broker.ws()], "").replacen("127.0.0.1:0", "[::]:0", 1);
+    let gate = Gate::start(&text).await;
+    let port = gate.address(0).port();
+    let answer = raw(format!("[::1]:{port}").parse().unwrap(), b"GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 404"), "{answer}");
 }

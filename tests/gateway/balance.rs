@@ -146,13 +146,18 @@ async fn a_source_address_meets_the_same_broker() {
 async fn a_full_endpoint_is_passed_over_until_a_session_ends() {
     let crews = [Crew::serve("max_sessions = 2, weight = 100").await, Crew::serve("max_sessions = 1").await];
     let gate = Gate::start(&simple(&endpoints(&crews), "")).await;
+    let mut early = Client::plain(gate.plain()).await;
     let first = join(&gate, "a").await;
     let _held = [join(&gate, "b").await, join(&gate, "c").await];
     assert_eq!(crews.each_ref().map(Crew::count), [2, 1]);
-    // All are full: nobody is dialled.
+    // All are full: who asks now is told so, and who has asked before is by CONNACK.
     let answer = Client::open(gate.plain(), false, &[]).await.err().unwrap();
     assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(gate.metric("brokergate_rejections_total{reason=\"full_sessions\"}"), 1.0);
+    early.say(&connect_v3("d", 0)).await;
+    assert_eq!(early.hear_all().await, (vec![0x20, 2, 0, 3], Some(1013)));
+    drop(early);
     drop(first);
     until("two sessions", || gate.metric("brokergate_sessions") == 2.0).await;
     until("a slot", || {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
 
 use super::harness::{
-    Broker, CERTIFICATES, Client, Gate, KINDS, Kind, Message, Session, connect_v3, connect_v5, publish,
+    Broker, CERTIFICATES, Client, Gate, KINDS, Kind, Message, Session, connect_v3, connect_v5, log, publish,
     secure, simple, until, within,
 };
 
@@ -145,7 +145,7 @@ async fn without_keepalive_nobody_is_idle() {
     let broker = Broker::listen().await;
     let gate = Gate::start(&simple(&[broker.mqtt()], "keepalive_margin = \"0s\"")).await;
     let (mut forever, mut visit_forever) = join(&gate, &broker, &connect_v3("forever", 0)).await;
-    // A longer keepalive by the broker's word.
+    // None, by the broker's word.
     let mut long = Client::plain(gate.plain()).await;
     long.say(&connect_v5("long", 1)).await;
     let mut visit_long = broker.visit_mqtt().await;
@@ -515,4 +515,43 @@ async fn pongs_to_a_client_that_does_not_read_are_never_torn() {
         }
     }
     until("one session", || gate.metric("brokergate_sessions") == 1.0).await;
+}
+
+#[tokio::test]
+async fn the_access_log_says_who_and_why_on_one_line() {
+    log::keep();
+    let evil = "logged\n\u{1b}[31m{\"by\":\"x\"}";
+    let mut session = Session::open(Kind::Mqtt, &connect_v5(evil, 77), "").await;
+    session.client.say(&publish(5, 100)).await;
+    session.visit.hear(publish(5, 100).len()).await;
+    session.client.say(&[0x00]).await;
+    session.client.hear_close().await;
+    let endpoint = session.broker.mqtt();
+    session.ended("client_packet", "client").await;
+    let line = log::line(&["\"ending\":\"client_packet\"", "\"keepalive\":77"]).await;
+    let endpoint = format!("\"endpoint\":{}", endpoint.split(' ').nth(3).unwrap());
+    for words in [
+        "\"protocol\":\"5\"",
+        "\"upstream\":\"brokers\"",
+        &endpoint,
+        "\"attempts\":1",
+        "\"packets_up\":1",
+        "\"packets_down\":1",
+        "\"bytes_down\":5",
+        "\"by\":\"client\"",
+        "\"detail\":\"packet type 0",
+        "\"client\":\"127.0.0.1:",
+    ] {
+        assert!(line.contains(words), "{words} in {line}");
+    }
+    assert!(line.contains("logged") && !line.contains('\u{1b}'), "{line}");
+    // A request that became no session has a line as well, without its query.
+    let gate = Gate::start(&simple(&["\"mqtt://127.0.0.1:9\"".into()], "")).await;
+    super::harness::raw(
+        gate.plain(),
+        b"GET /logged%0a?secret HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    let line = log::line(&["/logged%0a"]).await;
+    assert!(line.contains("\"status\":404") && !line.contains("secret"), "{line}");
 }

@@ -3,6 +3,7 @@
 mod broker;
 mod client;
 mod crew;
+pub mod log;
 mod session;
 
 use std::net::SocketAddr;

@@ -17,11 +17,6 @@ impl Session {
         Self::open_by(kind, false, connect, accepted(connect), more).await
     }
 
-    /// A TLS client.
-    pub async fn open_tls(kind: Kind, connect: &[u8], more: &str) -> Self {
-        Self::open_by(kind, true, connect, accepted(connect), more).await
-    }
-
     /// With a CONNACK of the test's own.
     pub async fn open_by(kind: Kind, tls: bool, connect: &[u8], connack: &[u8], more: &str) -> Self {
         let broker = Broker::listen().await;
