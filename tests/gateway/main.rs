@@ -5,4 +5,5 @@ mod configuration;
 mod harness;
 mod memory;
 mod session;
+mod torture;
 mod tunnel;
