@@ -238,9 +238,6 @@ async fn serve_http(
                 }
             }
             () = asked.as_mut(), if !is_asked => {
-                if !has_arrived() {
-                    return Ok(());
-                }
                 is_asked = true;
                 http.as_mut().graceful_shutdown();
             }

@@ -15,8 +15,8 @@ use crate::websocket::{self, FrameError, FrameSkim, Mask, Opcode, Segment, Side}
 /// A first packet is a CONNACK or an AUTH: what is longer than this is neither.
 const MAX_FIRST: u32 = 64 * 1024;
 
-/// What a broker may send before its first packet is whole, framing and pings included, in bytes.
-const MAX_READ: usize = 2 * MAX_FIRST as usize;
+/// Bytes in which a first packet must come, with its frames and with pings before it.
+const MAX_READ: usize = 4 * MAX_FIRST as usize;
 
 /// What one read asks for, in bytes.
 const READ: usize = 512;
@@ -60,9 +60,9 @@ pub(super) enum OfferError {
     /// It began with another packet.
     #[error("its first packet is a {0}, not a CONNACK; is there an MQTT broker behind this address?")]
     Unexpected(&'static str),
-    /// It sends and sends, such as pings, and no packet.
-    #[error("it sent {MAX_READ} bytes without a CONNACK; is there an MQTT broker behind this address?")]
-    Endless,
+    /// It said much else.
+    #[error("it sent {0} bytes, and no CONNACK among them; is there an MQTT broker behind this address?")]
+    TooMuch(usize),
     /// It asks that the client goes elsewhere.
     #[error("it answered CONNACK {0:#04x}: unavailable, busy, or use another server")]
     Elsewhere(u8),
@@ -77,7 +77,7 @@ impl OfferError {
             Self::Io(_) => "broke_before_connack",
             Self::Frame(_) => "broker_frame",
             Self::Packet(_) => "broker_packet",
-            Self::Unexpected(_) | Self::Endless => "no_connack",
+            Self::Unexpected(_) | Self::TooMuch(_) => "no_connack",
             Self::Elsewhere(_) => "elsewhere",
         }
     }
@@ -104,12 +104,14 @@ pub(super) async fn offer(
         let mut incoming =
             Incoming { read, followed: 0, frames: FrameSkim::new(Side::Broker), payload: Vec::new() };
         loop {
-            incoming.follow(framing)?;
-            if let Some(first) = first_packet(level, &incoming.payload)? {
-                return Ok((incoming.read, first));
+            // Not a byte further than the first packet: what comes behind it is the tunnel's.
+            while incoming.follow(framing)? {
+                if let Some(first) = first_packet(level, &incoming.payload)? {
+                    return Ok((incoming.read, first));
+                }
             }
             if incoming.read.len() >= MAX_READ {
-                return Err(OfferError::Endless);
+                return Err(OfferError::TooMuch(incoming.read.len()));
             }
             incoming.read.reserve(READ);
             if stream.read_buf(&mut (&mut incoming.read).limit(READ)).await? == 0 {
@@ -133,28 +135,30 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn follow(&mut self, framing: Framing) -> Result<(), OfferError> {
-        while self.followed < self.read.len() && self.payload.len() < MAX_FIRST as usize {
-            let rest = &self.read[self.followed..];
-            let used = match framing {
-                Framing::Raw => {
-                    self.payload.extend_from_slice(rest);
-                    rest.len()
-                }
-                Framing::WebSocket => {
-                    let (used, segment) = self.frames.next(rest)?;
-                    if matches!(segment, Segment::Data { .. }) {
-                        self.payload.extend_from_slice(&rest[..used]);
-                    }
-                    if self.frames.closed() {
-                        return Err(OfferError::Closed);
-                    }
-                    used
-                }
-            };
-            self.followed += used;
+    /// Follow the next piece, or say `false`: more must be read first.
+    fn follow(&mut self, framing: Framing) -> Result<bool, OfferError> {
+        let rest = &self.read[self.followed..];
+        if rest.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let used = match framing {
+            Framing::Raw => {
+                self.payload.extend_from_slice(rest);
+                rest.len()
+            }
+            Framing::WebSocket => {
+                let (used, segment) = self.frames.next(rest)?;
+                if matches!(segment, Segment::Data { .. }) {
+                    self.payload.extend_from_slice(&rest[..used]);
+                }
+                used
+            }
+        };
+        if self.frames.closed() {
+            return Err(OfferError::Closed);
+        }
+        self.followed += used;
+        Ok(true)
     }
 }
 
@@ -170,3 +174,6 @@ fn first_packet(level: Level, payload: &[u8]) -> Result<Option<First>, OfferErro
         other => Err(OfferError::Unexpected(other.label())),
     }
 }
+
+#[cfg(test)]
+mod tests;

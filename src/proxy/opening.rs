@@ -12,7 +12,8 @@ use crate::websocket::{self, FrameError, FrameHeader, FrameSkim, Opcode, Segment
 /// What one read asks for, in bytes: most CONNECTs fit.
 const READ: usize = 1024;
 
-/// The shortest CONNECT in bytes: 3.1.1's without a ClientID.
+/// The shortest CONNECT, in bytes: fixed header, variable header, an empty ClientID (MQTT 3.1.1, 3.1). That
+/// much is its own before its length is known, and it says the version, which an oversized one's answer needs.
 const SHORTEST: usize = 14;
 
 /// A client that has its 101.
@@ -229,7 +230,9 @@ impl Opening {
 fn missing(packet: &[u8]) -> usize {
     match FixedHeader::decode(packet) {
         Ok(Some((header, _))) => (header.size() as usize).saturating_sub(packet.len()),
-        // As much as no CONNECT is shorter than: its length is known by then, and mostly its level.
         _ => SHORTEST.saturating_sub(packet.len()).max(1),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -296,3 +296,6 @@ fn answer_control(opcode: Opcode, payload: &[u8], answer: &mut Vec<u8>) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

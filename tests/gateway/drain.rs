@@ -155,3 +155,16 @@ async fn a_client_that_does_not_leave_is_cut_after_the_grace() {
     gate.stopped().await;
     drop((client, visit));
 }
+
+#[tokio::test]
+async fn a_connection_that_never_asked_for_anything_is_not_waited_for() {
+    let mut gate = Gate::start(&simple(&[Broker::listen().await.ws()], "")).await;
+    let mut silent =
+        [TcpStream::connect(gate.plain()).await.unwrap(), TcpStream::connect(gate.tls()).await.unwrap()];
+    until("two connections", || gate.metric("brokergate_connections") == 2.0).await;
+    gate.ask();
+    for stream in &mut silent {
+        assert_eq!(within("the end", stream.read(&mut [0])).await.unwrap_or(0), 0);
+    }
+    gate.stopped().await;
+}

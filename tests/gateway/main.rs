@@ -16,4 +16,5 @@ mod house;
 mod limits;
 mod memory;
 mod session;
+mod torture;
 mod tunnel;
