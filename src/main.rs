@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-/// Gives memory back after bursts, where glibc keeps it.
+/// Sessions come and go for months in one process: what stays after bursts must not fragment.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

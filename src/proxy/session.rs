@@ -116,8 +116,9 @@ async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
 impl Session {
     async fn open(mut self, upgrade: HyperWebsocket) -> Option<Joined> {
         let deadline = Instant::now() + self.limits.connect_timeout;
-        let Ok(Some((stream, read))) = timeout_at(deadline, raw_stream(upgrade)).await else {
-            self.account.end(Ending::ClientVanished);
+        let upgraded = timeout_at(deadline, raw_stream(upgrade)).await;
+        let Ok(Some((stream, read))) = upgraded else {
+            self.account.end(if upgraded.is_err() { Ending::ConnectTimeout } else { Ending::ClientVanished });
             return None;
         };
         let mut opening = Opening::new(stream, &read);
@@ -231,14 +232,11 @@ impl Session {
     async fn join(mut self, opening: Opening, connect: &Connect, found: Found) -> Option<Joined> {
         let Found { picked, framing, answer } = found;
         self.account.commit(picked.endpoint(), &answer.first);
-        let opened = match timeout(self.limits.write_stall_timeout, opening.open()).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(ending)) => {
+        let opened = timeout(self.limits.write_stall_timeout, opening.open()).await;
+        let opened = match opened.unwrap_or(Err(Ending::ClientStalled)) {
+            Ok(opened) => opened,
+            Err(ending) => {
                 self.account.end(ending);
-                return None;
-            }
-            Err(_) => {
-                self.account.end(Ending::ClientStalled);
                 return None;
             }
         };
