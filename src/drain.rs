@@ -76,10 +76,4 @@ impl Watch {
     pub fn is_asked(&self) -> bool {
         self.asked.is_cancelled()
     }
-
-    /// The question as a token that a hand-written future can own.
-    #[must_use]
-    pub fn asked_token(&self) -> CancellationToken {
-        self.asked.clone()
-    }
 }

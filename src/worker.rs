@@ -7,12 +7,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::listener::{Accepted, connection};
 use crate::proxy::Shared;
+
+/// What blocking calls that still run may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// All workers.
 #[derive(Debug)]
@@ -68,9 +72,11 @@ impl Worker {
         let served = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let load = Arc::clone(&served);
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || runtime.block_on(work(incoming, shared, load)))?;
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            runtime.block_on(work(incoming, shared, load));
+            // A resolver or a disk that does not answer must not hold the end.
+            runtime.shutdown_timeout(LAST_WORDS);
+        })?;
         Ok(Self { inbox, served, thread: Some(thread) })
     }
 }

@@ -58,7 +58,7 @@ enum Socket {
 /// Why there is no admin listener.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the admin listener can't listen on {address}: {source}; choose another `admin.address`, or switch it off with `admin.enabled = false`"
+    "the admin listener can't listen on {address}: choose another `admin.address`, or switch it off with `admin.enabled = false`"
 )]
 pub struct AdminError {
     address: String,

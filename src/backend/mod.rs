@@ -106,7 +106,8 @@ impl Backend {
     ///
     /// `headers` is the whole head to be sent, without hop-by-hop headers (those of the request itself are
     /// read here for what they ask of us). Without a `Host` it gets the backend's own. After a 101 the
-    /// tunnel runs on by itself; it holds `drain` and ends when that is cut.
+    /// tunnel runs on by itself; it holds `drain` and ends when that is cut, and `held` (the connection's
+    /// permits) until then.
     ///
     /// # Errors
     /// [`BackendError`]
@@ -115,6 +116,7 @@ impl Backend {
         mut request: Request<Incoming>,
         headers: HeaderMap,
         drain: Watch,
+        held: impl Send + 'static,
     ) -> Result<Response<Body>, BackendError> {
         if request.method() == Method::CONNECT {
             return Err(BackendError::ConnectMethod);
@@ -132,7 +134,11 @@ impl Backend {
             return Err(BackendError::UnaskedUpgrade);
         };
         let backend_side = hyper::upgrade::on(&mut response);
-        tokio::spawn(tunnel::run(client_side, backend_side, self.response_timeout, drain));
+        let patience = self.response_timeout;
+        tokio::spawn(async move {
+            tunnel::run(client_side, backend_side, patience, drain).await;
+            drop(held);
+        });
         Ok(switched(response, protocol))
     }
 

@@ -77,7 +77,7 @@ impl Gateway {
 async fn answer(backend: &Backend, request: Request<Incoming>, watch: Watch) -> Response<Body> {
     let mut headers = request.headers().clone();
     remove_hop_by_hop(&mut headers);
-    backend.forward(request, headers, watch).await.unwrap_or_else(|error| {
+    backend.forward(request, headers, watch, ()).await.unwrap_or_else(|error| {
         let mut response = Response::new(full(error.to_string()));
         *response.status_mut() = StatusCode::BAD_GATEWAY;
         response

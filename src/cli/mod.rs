@@ -17,6 +17,8 @@ use clap_complete::Shell;
 
 use self::check::CheckError;
 use crate::config::ConfigErrors;
+use crate::gateway::StartError;
+use crate::listener::BindError;
 
 /// Where the configuration is when no `--config` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/brokergate/brokergate.toml";
@@ -81,18 +83,22 @@ pub fn main() -> ExitCode {
     if error.is::<ConfigErrors>() || error.is::<CheckError>() {
         // Each mistake has its file and line before it already.
         say(&error);
-        return ExitCode::from(2);
+    } else {
+        say(&format_args!("brokergate: {error:#}"));
     }
-    say(&format_args!("brokergate: {error:#}"));
-    ExitCode::FAILURE
+    if is_configuration(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// Whether the file, or what it names, must change before this can work.
+fn is_configuration(error: &anyhow::Error) -> bool {
+    let check = error.downcast_ref::<CheckError>();
+    let start = error.downcast_ref::<StartError>();
+    error.is::<ConfigErrors>()
+        || check.is_some_and(|error| !matches!(error, CheckError::Output(_)))
+        || matches!(start, Some(StartError::Build(_) | StartError::Bind(BindError::Tls { .. })))
 }
 
 /// To standard error, whoever still reads it.
 fn say(text: &dyn Display) {
     let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// To standard output, whoever still reads it.
-fn print(text: &dyn Display) {
-    let _ = writeln!(io::stdout(), "{text}");
 }

@@ -1,9 +1,10 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second means now.
+//! SIGTERM and SIGINT: the first asks to stop, the second means now. SIGHUP does nothing yet.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing::warn;
 
 /// Counts the signals that ask to stop.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ impl Signals {
     pub(super) fn catch() -> io::Result<Self> {
         let (seen, receiver) = watch::channel(0);
         tokio::spawn(count(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, seen));
+        // Not caught, it would end the process and every session with it.
+        tokio::spawn(ignore(signal(SignalKind::hangup())?));
         Ok(Self { seen: receiver })
     }
 
@@ -33,5 +36,11 @@ async fn count(mut terminate: Signal, mut interrupt: Signal, seen: watch::Sender
             _ = interrupt.recv() => {}
         }
         seen.send_modify(|seen| *seen = seen.saturating_add(1));
+    }
+}
+
+async fn ignore(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        warn!("there is no reload yet: restart the gateway to take up a change");
     }
 }

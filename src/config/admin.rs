@@ -81,7 +81,7 @@ impl AdminTable {
                 if matches!(address, AdminAddress::Tcp(address) if !address.ip().is_loopback()) {
                     review.warning(
                         span,
-                        "everybody who reaches this address can drain and reload the gateway; \
+                        "everybody who reaches this address can read the metrics; \
                          write a loopback address or a Unix socket",
                     );
                 }

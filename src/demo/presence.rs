@@ -37,7 +37,7 @@ pub struct Presence {
     pub client: SocketAddr,
     /// The endpoint's name.
     pub endpoint: String,
-    /// The MQTT version, such as `MQTT 3.1.1`.
+    /// The MQTT version, such as `3.1.1`.
     pub protocol: &'static str,
 }
 

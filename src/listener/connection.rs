@@ -64,6 +64,8 @@ enum Failure {
     Timeout,
     #[error("the client left before its request")]
     Closed,
+    #[error("its request head is over limits.max_head_size or limits.max_headers; is it a large Cookie?")]
+    HeadTooLarge,
     #[error("what arrived is no HTTP request: {0}")]
     Http(#[source] hyper::Error),
     #[error("over limits.connections by too many to be told so")]
@@ -73,7 +75,13 @@ enum Failure {
 impl Failure {
     /// Whether somebody has to change a setting, of a client or a proxy: not the usual noise of a port.
     const fn is_setting(&self) -> bool {
-        matches!(self, Self::Preamble(_) | Self::HttpOnTls | Self::TlsOnPlain)
+        matches!(
+            self,
+            Self::Preamble(PreambleError::Malformed(_) | PreambleError::TooLong)
+                | Self::HttpOnTls
+                | Self::TlsOnPlain
+                | Self::HeadTooLarge
+        )
     }
 
     const fn label(&self) -> &'static str {
@@ -85,6 +93,7 @@ impl Failure {
             Self::TlsOnPlain => "tls_on_plain",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
+            Self::HeadTooLarge => "head_too_large",
             Self::Http(_) => "http",
             Self::Flood => "flood",
         }
@@ -224,6 +233,7 @@ async fn serve_http(
         tokio::select! {
             served = http.as_mut() => {
                 return match served {
+                    Err(error) if error.is_parse_too_large() => Err(Failure::HeadTooLarge),
                     Err(error) if !has_arrived() && error.is_incomplete_message() => Err(Failure::Closed),
                     Err(error) if !has_arrived() => Err(Failure::Http(error)),
                     Ok(()) if !has_arrived() => Err(Failure::Closed),

@@ -66,7 +66,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// Its TLS.
-    #[error("listener `{name}`: {source}")]
+    #[error("listener `{name}` has no TLS")]
     Tls {
         /// The listener.
         name: Arc<str>,
@@ -97,7 +97,7 @@ fn hint(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => {
             "no interface of this machine has the address; use one it has, 0.0.0.0 or [::]".into()
         }
-        _ => error.to_string(),
+        _ => "the system says no".into(),
     }
 }
 

@@ -212,7 +212,9 @@ async fn answer_or_reject(
         Target::Backend(settings, backend) => {
             let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
             let headers = forwarded::backend_headers(&identity, &settings.forwarded, request.headers());
-            let answer = backend.forward(request, headers, inner.shared.drain.watch()).await;
+            let answer = backend
+                .forward(request, headers, inner.shared.drain.watch(), Arc::clone(&inner.admission))
+                .await;
             answer.map_err(|error| reject_backend(backend, &error))
         }
         Target::Redirect(redirect) => redirect_to_https(*redirect, host, request.uri()),

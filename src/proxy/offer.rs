@@ -52,10 +52,10 @@ pub(super) enum OfferError {
     #[error("the connection broke before its CONNACK")]
     Io(#[from] io::Error),
     /// It broke WebSocket.
-    #[error("what it sent is no WebSocket: {0}")]
+    #[error("what it sent is no WebSocket")]
     Frame(#[from] FrameError),
     /// It broke MQTT.
-    #[error("what it sent is no MQTT: {0}")]
+    #[error("what it sent is no MQTT")]
     Packet(#[from] PacketError),
     /// It began with another packet.
     #[error("its first packet is a {0}, not a CONNACK; is there an MQTT broker behind this address?")]

@@ -76,15 +76,24 @@ impl Opening {
     /// client is gone or broke WebSocket. Dropping the future loses nothing.
     pub(super) async fn hold(&mut self, max_size: usize) -> Ending {
         loop {
-            if let Err(ending) = self.follow_all() {
-                return ending;
-            }
-            if self.raw.len() >= max_size && self.unsent.is_empty() {
+            let mut done = self.follow_all();
+            if done.is_ok() && self.raw.len() >= max_size {
                 // From here on the client's own TCP waits.
-                return std::future::pending().await;
+                done = self.send().await;
+                if done.is_ok() {
+                    return std::future::pending().await;
+                }
             }
-            if let Err(ending) = self.read().await {
-                return ending;
+            if done.is_ok() {
+                done = self.read().await;
+            }
+            match done {
+                Ok(()) => {}
+                // What it said before it left is still for the broker: a DISCONNECT saves it its Will.
+                Err(Ending::ClientClosed | Ending::ClientVanished) if self.followed > 0 => {
+                    return std::future::pending().await;
+                }
+                Err(ending) => return ending,
             }
         }
     }
@@ -183,11 +192,14 @@ impl Opening {
         if self.raw.len() < whole.end {
             return Ok(None);
         }
+        if header.opcode == Opcode::Close {
+            // It stays: where there is a broker after all, the tunnel answers it.
+            return Err(Ending::ClientClosed);
+        }
         let mut payload: Vec<u8> = self.raw.drain(whole).skip(length).collect();
         mask.apply(&mut payload);
         match header.opcode {
             Opcode::Ping => self.unsent.extend(websocket::pong_frame(&payload)),
-            Opcode::Close => return Err(Ending::ClientClosed),
             _ => {}
         }
         Ok(Some(Vec::new()))

@@ -213,7 +213,9 @@ impl Rejection {
         let own = match self {
             // RFC 9110 section 7.8: who sends Upgrade names it in Connection.
             Self::NotWebSocket => vec![(UPGRADE, "websocket"), (CONNECTION, "upgrade")],
-            Self::WebSocketVersion => vec![(SEC_WEBSOCKET_VERSION, "13")],
+            Self::WebSocketVersion => {
+                vec![(SEC_WEBSOCKET_VERSION, "13"), (UPGRADE, "websocket"), (CONNECTION, "upgrade")]
+            }
             Self::Method { allow } => vec![(ALLOW, *allow)],
             Self::NoEndpoint => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS)],
             Self::Full(_) | Self::Draining => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS), (CONNECTION, "close")],

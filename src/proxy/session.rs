@@ -107,10 +107,10 @@ async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
         () = joined.watch.cut() => Ending::Cut,
     };
     joined.account.moved(joined.tunnel.moved());
-    joined.account.end(ending);
-    // The endpoint's slot is free once its streams are closed.
+    // The endpoint's slot is free once its streams are closed, and the session ends with both.
     drop(joined.tunnel);
     drop(joined.picked);
+    joined.account.end(ending);
 }
 
 impl Session {
@@ -222,7 +222,7 @@ impl Session {
         let patience = pool.config().connack_timeout;
         let answer = offer::offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
-            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), %error, "a broker did not take a CONNECT");
+            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %ErrorChain(&error), "a broker did not take a CONNECT");
             NotTaken::Next
         })?;
         Ok((framing, answer))

@@ -1,6 +1,6 @@
 //! The access log: one line a session and one a request, on the target `access`.
 //!
-//! Text that a client chose is escaped by the log's own formatter (`?`), so that it stays on its line.
+//! Text that a client chose is escaped by the log's own formatter, so that it stays on its line.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,8 +70,8 @@ impl Request<'_> {
             target: "access",
             client = %self.client,
             method = %self.method,
-            host = ?self.host,
-            path = ?self.path,
+            host = self.host,
+            path = self.path,
             to = self.target,
             status = self.status,
             rejection = self.rejection.unwrap_or(""),
@@ -87,8 +87,8 @@ impl Session<'_> {
         tracing::info!(
             target: "access",
             client = %self.client,
-            client_id = ?self.client_id,
-            username = ?self.username.unwrap_or(""),
+            client_id = self.client_id,
+            username = self.username.unwrap_or(""),
             protocol = self.protocol,
             keepalive = self.keepalive,
             upstream = self.upstream,

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections accepted.
     pub accepted: Counter,
-    /// Sessions between CONNECT and ending.
+    /// Sessions between their 101 and their ending.
     pub sessions: Gauge,
     /// From 101 to the broker's CONNACK, in seconds.
     pub connect_seconds: Histogram,
@@ -209,7 +209,7 @@ fn describe() {
     describe_counter!("brokergate_tls_handshakes_total", "TLS handshakes that succeeded");
     describe_counter!("brokergate_requests_total", "Requests answered, by target and status class");
     describe_counter!("brokergate_rejections_total", "Requests turned away before 101, by reason");
-    describe_gauge!("brokergate_sessions", "Sessions between their CONNECT and their ending");
+    describe_gauge!("brokergate_sessions", "Sessions between their 101 and their ending");
     describe_counter!("brokergate_sessions_ended_total", "Sessions ended, by reason and by whose doing");
     describe_histogram!(
         "brokergate_connect_seconds",

@@ -290,7 +290,10 @@ fn answer_control(opcode: Opcode, payload: &[u8], answer: &mut Vec<u8>) {
     match opcode {
         Opcode::Ping => *answer = websocket::frame(Opcode::Pong, payload, None),
         Opcode::Close => {
-            let code = websocket::parse_close(payload).ok().flatten().unwrap_or(CloseCode::Normal);
+            let code = match websocket::parse_close(payload) {
+                Ok(code) => code.unwrap_or(CloseCode::Normal),
+                Err(_) => CloseCode::Protocol,
+            };
             *answer = websocket::close_frame(code, "").to_vec();
         }
         _ => {}

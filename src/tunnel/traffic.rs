@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mqtt::PacketType;
 
-/// What flowed through the sessions of one worker. Counted as it flows: a session may last for months.
+/// What flowed through all sessions. Counted as it flows: a session may last for months.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// From clients to brokers.

@@ -100,13 +100,13 @@ impl Endpoint {
     }
 
     /// Leave to dial it; `None` when it is avoided, or somebody else has its trial.
-    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Option<Admission> {
+    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Option<Leave> {
         let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
         if !health.is_trial_due(now) {
-            return health.is_open(now).then_some(Admission::Up);
+            return health.is_open(now).then_some(Leave::Up);
         }
         *health = health.after(Event::TrialTaken, Duration::ZERO, now);
-        Some(Admission::Trial(Trial { endpoint: Arc::clone(self), is_open: AtomicBool::new(true) }))
+        Some(Leave::Trial(Trial { endpoint: Arc::clone(self), is_open: AtomicBool::new(true) }))
     }
 
     /// Let the health follow from what happened. Whether that brought the endpoint back.
@@ -153,7 +153,7 @@ impl Drop for Slot {
 
 /// Leave to dial an endpoint.
 #[derive(Debug)]
-pub(super) enum Admission {
+pub(super) enum Leave {
     /// It is up.
     Up,
     /// It was avoided, and this is its one trial.

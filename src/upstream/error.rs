@@ -155,12 +155,13 @@ impl DialError {
             | Self::Timeout { .. } => true,
             Self::SourceAddress { .. } | Self::Socket { .. } => false,
             Self::Upgrade { source, .. } => match source {
-                UpgradeError::Status { status, .. } => *status >= 500,
                 UpgradeError::HeadTooLarge
                 | UpgradeError::NotHttp { .. }
                 | UpgradeError::Malformed(_)
                 | UpgradeError::Header(_) => true,
-                UpgradeError::Broken(_)
+                // Whatever its number: a front that does not know the client's `Host` says 503.
+                UpgradeError::Status { .. }
+                | UpgradeError::Broken(_)
                 | UpgradeError::HungUp
                 | UpgradeError::Subprotocol(_)
                 | UpgradeError::Extensions => false,

@@ -22,7 +22,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
 use self::balance::{Candidate, Standing, Weighted};
-use self::endpoint::{Admission, Slot, Trial};
+use self::endpoint::{Leave, Slot, Trial};
 use self::health::Event;
 use self::source_address::SourceAddresses;
 use crate::config::{self, Balance, EndpointAddress};
@@ -272,8 +272,8 @@ impl Pool {
         let endpoint = self.endpoints.get(place)?;
         let slot = endpoint.take_slot()?;
         let trial = match endpoint.admit(now)? {
-            Admission::Up => None,
-            Admission::Trial(trial) => Some(trial),
+            Leave::Up => None,
+            Leave::Trial(trial) => Some(trial),
         };
         Some(Picked { slot, place, trial })
     }

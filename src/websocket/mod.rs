@@ -2,7 +2,7 @@
 //!
 //! [`FrameSkim`] follows the frame headers of one direction over any split of its bytes and says of every byte
 //! what it is, without touching payload. [`FrameHeader`] reads and writes one header, [`Mask`] hides and shows
-//! payload, and [`close_frame`], [`pong_frame`] and [`frame`] build the few frames we send on our own account.
+//! payload, and [`close_frame`], [`pong_frame`] and [`frame()`] build the few frames we send on our own account.
 
 mod close;
 mod frame;

@@ -164,7 +164,7 @@ async fn a_head_too_large_is_refused() {
         let answer = raw(gate.plain(), head.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
-    until("counting", || failed(&gate, "http") == 2.0).await;
+    until("counting", || failed(&gate, "head_too_large") == 2.0).await;
     gate.idle().await;
 }
 

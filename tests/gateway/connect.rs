@@ -284,3 +284,22 @@ async fn empty_frames_around_the_connect_are_harmless() {
         greet(&broker, kind, &mut client, &connect).await;
     }
 }
+
+#[tokio::test]
+async fn a_goodbye_that_comes_before_the_connack_reaches_the_broker() {
+    for kind in KINDS {
+        let broker = Broker::listen().await;
+        let gate = Gate::start(&simple(&[broker.endpoint(kind)], "")).await;
+        let connect = connect_v3("one", 60);
+        let mut client = Client::plain(gate.plain()).await;
+        client.say(&connect).await;
+        client.say(&[0xE0, 0]).await;
+        client.say_frame(Opcode::Close, &1000_u16.to_be_bytes()).await;
+        let mut visit = broker.visit(kind).await;
+        visit.welcome(&connect).await;
+        assert_eq!(visit.hear_all().await, [0xE0, 0], "{kind:?}");
+        drop((client, visit));
+        gate.ended("client_closed", "client").await;
+        gate.idle().await;
+    }
+}

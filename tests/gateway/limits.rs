@@ -80,3 +80,25 @@ async fn silent_connections_hold_slots_no_longer_than_they_may() {
     gate.idle().await;
     assert!(knock(&gate, "127.0.0.1").await.is_ok());
 }
+
+#[tokio::test]
+async fn a_backends_websocket_holds_its_slot() {
+    let application = Broker::listen().await;
+    let text = format!(
+        r#"
+        [limits]
+        connections = 1
+        [[listeners]]
+        addresses = ["127.0.0.1:0"]
+        [[routes]]
+        path = "/"
+        backend = "http://{}"
+        "#,
+        application.address()
+    );
+    let gate = Gate::start(&text).await;
+    let (held, visit) = tokio::join!(knock(&gate, "127.0.0.1"), application.visit_ws());
+    is_told(&knock(&gate, "127.0.0.1").await.err().unwrap(), "The gateway is full.");
+    drop((held.ok(), visit));
+    gate.idle().await;
+}

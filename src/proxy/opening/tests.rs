@@ -80,7 +80,13 @@ fn payload_of(mut opened: Opened) -> Vec<u8> {
     payload
 }
 
-#[tokio::test]
+/// Hold until the client has left: with something still waiting for a broker, holding goes on.
+async fn hold_to_the_end(opening: &mut Opening, max_size: usize) {
+    let held = timeout(Duration::from_secs(1), opening.hold(max_size)).await;
+    assert_eq!(held.ok(), (opening.followed == 0).then_some(Ending::ClientVanished));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connect_is_found_in_any_frames_and_nothing_behind_it_is_lost() {
     for seed in 0..2000 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -96,7 +102,7 @@ async fn a_connect_is_found_in_any_frames_and_nothing_behind_it_is_lost() {
             ("one", Level::V311, CONNECT),
             "seed {seed}"
         );
-        assert_eq!(opening.hold(usize::MAX).await, Ending::ClientVanished, "seed {seed}");
+        hold_to_the_end(&mut opening, usize::MAX).await;
         let opened = opening.open().await.unwrap();
         let mut heard = Vec::new();
         let pongs: Vec<_> = sent.pings.iter().flat_map(|ping| websocket::pong_frame(ping)).collect();
@@ -106,7 +112,7 @@ async fn a_connect_is_found_in_any_frames_and_nothing_behind_it_is_lost() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bytes_come_one_by_one() {
     let (mut client, mut opening) = open();
     let sent = Sent::random(&mut fastrand::Rng::with_seed(7));
@@ -119,7 +125,7 @@ async fn bytes_come_one_by_one() {
     };
     let heard = async {
         opening.read_connect(MAX).await.unwrap();
-        assert_eq!(opening.hold(MAX).await, Ending::ClientVanished);
+        hold_to_the_end(&mut opening, MAX).await;
     };
     tokio::join!(said, heard);
     assert_eq!(payload_of(opening.open().await.unwrap()), sent.behind);
@@ -173,6 +179,25 @@ async fn what_waits_for_a_broker_is_bounded() {
     drop(opening);
     assert!(said.await.unwrap().is_err());
     assert_eq!(unread.read(&mut [0]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn pings_in_between_do_not_lift_the_bound() {
+    let (client, mut opening) = open();
+    let piece = [masked(Opcode::Binary, true, &[0x30; 500], [0; 4]), masked(Opcode::Ping, true, &[], [0; 4])];
+    let flood = piece.concat().repeat(2000);
+    let (mut pongs, mut client) = client.into_split();
+    let said = tokio::spawn(async move {
+        client.write_all(&masked(Opcode::Binary, true, CONNECT, [0; 4])).await.unwrap();
+        client.write_all(&flood).await
+    });
+    let heard = tokio::spawn(async move { tokio::io::copy(&mut pongs, &mut tokio::io::sink()).await });
+    opening.read_connect(MAX).await.unwrap();
+    timeout(Duration::from_millis(200), opening.hold(10 * READ)).await.unwrap_err();
+    assert!(opening.raw.len() <= 12 * READ, "{} bytes", opening.raw.len());
+    drop(opening);
+    assert!(said.await.unwrap().is_err());
+    drop(heard.await);
 }
 
 #[tokio::test]

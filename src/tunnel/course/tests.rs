@@ -107,8 +107,9 @@ fn a_close_frame_is_answered_by_its_code_where_that_may_be_sent() {
         course.take_answer()
     };
     assert_eq!(answer(&[0x0F, 0xA0]), [0x88, 2, 0x0F, 0xA0]);
-    for none in [&[][..], &[3], &[3, 0xED], &[3, 0xE8, 0xFF]] {
-        assert_eq!(answer(none), [0x88, 2, 0x03, 0xE8], "{none:02x?}");
+    assert_eq!(answer(&[]), [0x88, 2, 0x03, 0xE8]);
+    for malformed in [&[3][..], &[3, 0xED], &[3, 0xE8, 0xFF]] {
+        assert_eq!(answer(malformed), [0x88, 2, 0x03, 0xEA], "{malformed:02x?}");
     }
 }
 

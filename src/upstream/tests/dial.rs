@@ -262,7 +262,7 @@ async fn an_answer_tells_client_from_broker() {
         ("HTTP/1.1 404 Not Found\r\n\r\n", "upgrade", false, "path"),
         ("HTTP/1.1 301 Moved\r\nLocation: /x\r\n\r\n", "upgrade", false, r#"it points to "/x""#),
         ("HTTP/1.1 200 OK\r\n\r\n", "upgrade", false, "web server"),
-        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "upgrade", true, "503"),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "upgrade", false, "503"),
         ("HTTP/1.1 101 OK\r\n\r\n", "upgrade", true, "Upgrade"),
         ("SSH-2.0\r\n", "upgrade", true, "no HTTP"),
         ("", "upgrade", false, "hung up"),
