@@ -198,9 +198,8 @@ impl Opening {
         }
         let mut payload: Vec<u8> = self.raw.drain(whole).skip(length).collect();
         mask.apply(&mut payload);
-        match header.opcode {
-            Opcode::Ping => self.unsent.extend(websocket::pong_frame(&payload)),
-            _ => {}
+        if header.opcode == Opcode::Ping {
+            self.unsent.extend(websocket::pong_frame(&payload));
         }
         Ok(Some(Vec::new()))
     }
