@@ -208,11 +208,7 @@ impl Opening {
     /// continues it must begin one.
     fn begin_message(&mut self) {
         if self.begins_message {
-            let first = &mut self.raw[self.followed];
-            if *first & 0x0f == 0 {
-                *first |= 0x02;
-            }
-            self.begins_message = *first & 0x08 != 0;
+            self.begins_message = websocket::begin_message(&mut self.raw[self.followed]);
         }
     }
 

@@ -277,11 +277,7 @@ impl Course {
 /// Let the first data frame begin a message where it says that it continues one.
 fn begin_message(begins_message: &mut bool, frames: &FrameSkim, first: &mut u8) {
     if *begins_message && frames.at_boundary() {
-        if *first & 0x0f == 0 {
-            *first |= 0x02;
-        }
-        // Control frames may come in between.
-        *begins_message = *first & 0x08 != 0;
+        *begins_message = websocket::begin_message(first);
     }
 }
 

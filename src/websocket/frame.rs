@@ -184,6 +184,15 @@ impl std::fmt::Debug for HeaderBytes {
     }
 }
 
+/// Let the frame that starts with `first` begin a binary message where it says that it continues one.
+/// Whether the message is still to be begun: a control frame came in between.
+pub fn begin_message(first: &mut u8) -> bool {
+    if *first & 0x0f == 0 {
+        *first |= 0x02;
+    }
+    *first & 0x08 != 0
+}
+
 /// A whole frame that is a message of its own, masked with `mask` if we are the client.
 ///
 /// The payload of a control frame is cut at [`MAX_CONTROL_PAYLOAD`] bytes.

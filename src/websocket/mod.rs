@@ -10,6 +10,8 @@ mod mask;
 mod skim;
 
 pub use close::{CloseCode, CloseError, close_frame, close_payload, parse_close};
-pub use frame::{FrameError, FrameHeader, HeaderBytes, MAX_CONTROL_PAYLOAD, Opcode, frame, pong_frame};
+pub use frame::{
+    FrameError, FrameHeader, HeaderBytes, MAX_CONTROL_PAYLOAD, Opcode, begin_message, frame, pong_frame,
+};
 pub use mask::Mask;
 pub use skim::{FrameSkim, Segment, Side};
