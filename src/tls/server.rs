@@ -10,9 +10,6 @@ use rustls::sign::CertifiedKey;
 use super::certificate::{self, CertificateError};
 use crate::config::{ListenerTls, TlsVersion};
 
-/// What one write of ours may leave unsent inside rustls, in bytes: one full record.
-const UNSENT: usize = 16 * 1024;
-
 /// A listener's TLS, ready to accept.
 ///
 /// # Errors
@@ -31,6 +28,8 @@ pub fn server_config(config: &ListenerTls) -> Result<Arc<ServerConfig>, ServerEr
     server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = config.session_tickets;
+    // Behind the handshake a stream of ours takes over, with its keys.
+    server.enable_secret_extraction = true;
     Ok(Arc::new(server))
 }
 
@@ -80,9 +79,4 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         hello.server_name().and_then(|name| self.find(name)).or(self.default.as_ref()).cloned()
     }
-}
-
-/// Bound what rustls keeps of one connection's unsent bytes.
-pub fn bound(connection: &mut rustls::ServerConnection) {
-    connection.set_buffer_limit(Some(UNSENT));
 }
