@@ -131,17 +131,24 @@ impl Gateway {
             tokio::time::sleep(drain.delay).await;
             listening.shutdown().await;
             shared.drain.ask();
-            timeout(drain.window + drain.grace, shared.drain.ended()).await.is_ok()
+            let goodbyes = async {
+                shared.sessions.ask_over(drain.window).await;
+                shared.sessions.ended().await;
+                shared.drain.ended().await;
+            };
+            timeout(drain.window + drain.grace, goodbyes).await.is_ok()
         };
         let finished = tokio::select! {
             finished = finished => finished,
             () = now => false,
         };
         if !finished {
-            warn!(left = shared.drain.work(), "cutting what is left");
+            warn!(sessions = shared.sessions.work(), "cutting what is left");
             listening.shutdown().await;
             shared.drain.cut();
-            let _ = timeout(LAST_LINES, shared.drain.ended()).await;
+            shared.sessions.cut();
+            let ended = async { tokio::join!(shared.sessions.ended(), shared.drain.ended()) };
+            let _ = timeout(LAST_LINES, ended).await;
         }
         if let Some(admin) = admin {
             admin.abort();

@@ -22,7 +22,7 @@ use crate::config::{self, AdminAddress};
 use crate::mqtt::PacketType;
 use crate::net::{Body, full};
 use crate::proxy::Shared;
-use crate::tunnel::Flow;
+use crate::tunnel::{Flow, Traffic};
 
 /// How long a request's head, and an idle connection, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -175,8 +175,8 @@ fn answer(request: &Request<Incoming>, shared: &Shared, stage: Stage) -> Respons
 }
 
 fn metrics(shared: &Shared) -> Response<Body> {
-    publish("up", &shared.traffic.up, shared);
-    publish("down", &shared.traffic.down, shared);
+    publish("up", |traffic| &traffic.up, shared);
+    publish("down", |traffic| &traffic.down, shared);
     for upstream in shared.snapshot.load().pools.values() {
         upstream.publish(Instant::now());
     }
@@ -186,9 +186,11 @@ fn metrics(shared: &Shared) -> Response<Body> {
     response
 }
 
-fn publish(direction: &'static str, flow: &Flow, shared: &Shared) {
-    let packets = PacketType::ALL.iter().map(|packet_type| (packet_type.label(), flow.packets(*packet_type)));
-    shared.metrics.traffic(direction, flow.bytes(), packets);
+fn publish(direction: &'static str, of: impl Fn(&Traffic) -> &Flow, shared: &Shared) {
+    let packets = PacketType::ALL.iter().map(|packet_type| {
+        (packet_type.label(), shared.traffic.sum(|traffic| of(traffic).packets(*packet_type)))
+    });
+    shared.metrics.traffic(direction, shared.traffic.sum(|traffic| of(traffic).bytes()), packets);
 }
 
 fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {

@@ -18,11 +18,8 @@ use super::preamble::{self, PreambleError};
 use super::{Accepted, Listener};
 use crate::drain::Watch;
 use crate::net::{Arrival, SocketOptions, Stream, TlsFacts};
-use crate::proxy::{self, Admission, Connection, Rejection, Shared};
+use crate::proxy::{self, Admission, Connection, Load, Rejection, Shared};
 use crate::tls::{self, AcceptError};
-
-/// What a connection holds for the worker that serves it, until the connection and its session end.
-pub use crate::proxy::Load;
 
 /// Serve a client until its HTTP connection ends. A session that it opens lives on by itself.
 pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {

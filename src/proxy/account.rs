@@ -10,7 +10,7 @@ use super::{Admission, Inner, SessionEvent, Shared};
 use crate::mqtt::{Connect, Level};
 use crate::snapshot::UpstreamAtWork;
 use crate::telemetry::{Open, access};
-use crate::tunnel::{Ending, Moved};
+use crate::tunnel::{Ending, Moved, Traffic};
 use crate::upstream::Endpoint;
 
 /// Dropping it counts and logs the session: a session can end at any await.
@@ -31,7 +31,7 @@ pub(super) struct Account {
     endpoint_sessions: Option<Open>,
     _sessions: Open,
     /// The connection's slots are the session's now.
-    _admission: Arc<Admission>,
+    admission: Arc<Admission>,
 }
 
 /// What the log says of a CONNECT.
@@ -59,7 +59,7 @@ impl Account {
             log,
             endpoint_sessions: None,
             _sessions: Open::new(&inner.shared.metrics.sessions),
-            _admission: Arc::clone(&inner.admission),
+            admission: Arc::clone(&inner.admission),
         }
     }
 
@@ -90,6 +90,11 @@ impl Account {
     /// What the tunnel moved, up and down.
     pub(super) fn moved(&mut self, (up, down): (Moved, Moved)) {
         (self.up, self.down) = (up, down);
+    }
+
+    /// What flows on the session's worker.
+    pub(super) fn traffic(&self) -> &Traffic {
+        self.admission.traffic()
     }
 
     fn tell(&self, opened: bool) {

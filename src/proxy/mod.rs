@@ -27,7 +27,7 @@ use crate::net::{Arrival, Body, empty};
 use crate::route::requested_host;
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::{ErrorChain, Metrics, access};
-use crate::tunnel::Traffic;
+use crate::tunnel::AllTraffic;
 
 pub use self::admission::{Admission, Load};
 pub use self::rejection::{Limit, Rejection};
@@ -39,10 +39,12 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Who asks us all to finish.
+    /// Asks connections to finish, and what a backend is joined to.
     pub drain: Drain,
+    /// Asks sessions.
+    pub sessions: Drain,
     /// What flows through sessions.
-    pub traffic: Arc<Traffic>,
+    pub traffic: AllTraffic,
     caps: Caps,
     observer: OnceLock<Observer>,
 }
@@ -92,7 +94,8 @@ impl Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             drain: Drain::new(),
-            traffic: Arc::default(),
+            sessions: Drain::new(),
+            traffic: AllTraffic::default(),
             caps,
             observer: OnceLock::new(),
         })
@@ -180,7 +183,7 @@ async fn answer_or_reject(
     if let Some(limit) = inner.admission.refused() {
         return Err(Rejection::Full(limit));
     }
-    if inner.shared.drain.watch().is_asked() {
+    if inner.shared.drain.is_asked() {
         return Err(Rejection::Draining);
     }
     let host = requested_host(&request).map_err(Rejection::BadHost)?;

@@ -126,6 +126,7 @@ impl Handshake {
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => return Err(AcceptError::Closed),
                 Ok(_) => return Err(Error::HandshakeNotComplete.into()),
                 Err(error) => {
+                    self.received.drain(..discard);
                     self.encode_alert();
                     return Err(error.into());
                 }
@@ -141,7 +142,8 @@ impl Handshake {
 
     /// The client is told what it did wrong.
     fn encode_alert(&mut self) {
-        if let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(&mut []).state {
+        let status = self.connection.process_tls_records(&mut self.received);
+        if let Ok(ConnectionState::EncodeTlsData(data)) = status.state {
             let _ = encode(data, &mut self.unsent);
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 pub use self::ending::{By, Ending};
-pub use self::traffic::{Flow, Traffic};
+pub use self::traffic::{AllTraffic, Flow, Traffic};
 
 use self::course::{Boundary, Course, Violation};
 use self::pump::{Fault, Progress, Pump};
