@@ -22,6 +22,13 @@ impl Drain {
         Self::default()
     }
 
+    /// A drain of a part of the work. It can be asked by itself; to ask, cut and wait for the whole is to do
+    /// so for all parts.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { asked: self.asked.child_token(), cut: self.cut.child_token(), work: self.work.clone() }
+    }
+
     /// A piece of work: it will be asked, and waited for until the watch is dropped.
     #[must_use]
     pub fn watch(&self) -> Watch {
@@ -38,7 +45,7 @@ impl Drain {
         self.cut.cancel();
     }
 
-    /// How many watches are held.
+    /// How many watches are held, of the whole.
     #[must_use]
     pub fn work(&self) -> usize {
         self.work.len()
@@ -75,5 +82,24 @@ impl Watch {
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.asked.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_is_asked_by_itself_and_with_the_whole() {
+        let whole = Drain::new();
+        let (first, second) = (whole.part(), whole.part());
+        let watches = [first.watch(), second.watch()];
+        first.ask();
+        assert!(watches[0].is_asked() && !watches[1].is_asked() && !whole.watch().is_asked());
+        whole.ask();
+        assert!(watches[1].is_asked());
+        assert_eq!(whole.work(), 2);
+        drop(watches);
+        whole.ended().await;
     }
 }

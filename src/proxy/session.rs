@@ -52,10 +52,9 @@ pub(super) fn accept(
         ..inner.arrival.clone()
     };
     let session = Session {
-        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream),
+        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
         watch: inner.shared.drain.watch(),
         limits: snapshot.config.limits.clone(),
-        goodbye_window: snapshot.config.drain.window,
         arrival,
         identity,
         upstream: Arc::clone(upstream),
@@ -69,7 +68,6 @@ struct Session {
     account: Account,
     watch: Watch,
     limits: Limits,
-    goodbye_window: Duration,
     arrival: Arrival,
     identity: Identity,
     upstream: Arc<UpstreamAtWork>,
@@ -80,7 +78,6 @@ struct Joined {
     tunnel: Tunnel,
     account: Account,
     watch: Watch,
-    goodbye_window: Duration,
     picked: Picked,
 }
 
@@ -99,7 +96,8 @@ async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
     let asked = async {
         joined.watch.asked().await;
         // Goodbyes are spread, so that the clients do not come back all at once.
-        let pause = joined.goodbye_window.mul_f64(fastrand::f64());
+        let window = shared.snapshot.load().config.drain.window;
+        let pause = window.mul_f64(fastrand::f64());
         Box::pin(tokio::time::sleep(pause)).await;
     };
     let ending = tokio::select! {
@@ -231,7 +229,8 @@ impl Session {
     /// Join both streams.
     async fn join(mut self, opening: Opening, connect: &Connect, found: Found) -> Option<Joined> {
         let Found { picked, framing, answer } = found;
-        self.account.commit(picked.endpoint(), &answer.first);
+        let endpoint = picked.endpoint();
+        self.account.commit(endpoint, self.upstream.metrics(endpoint), &answer.first);
         let opened = timeout(self.limits.write_stall_timeout, opening.open()).await;
         let opened = match opened.unwrap_or(Err(Ending::ClientStalled)) {
             Ok(opened) => opened,
@@ -256,13 +255,9 @@ impl Session {
             farewell: self.limits.half_close_timeout,
             max_packet_size: self.limits.max_packet_size,
         };
-        Some(Joined {
-            tunnel: Tunnel::new(ends, patience),
-            account: self.account,
-            watch: self.watch,
-            goodbye_window: self.goodbye_window,
-            picked,
-        })
+        // Asked with its endpoint, and with the whole gateway.
+        let watch = endpoint.drain(&self.account.shared.drain).watch();
+        Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch, picked })
     }
 }
 

@@ -3,6 +3,7 @@
 mod certificate;
 mod client;
 mod server;
+mod validity;
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use rustls::crypto::CryptoProvider;
 
 pub use certificate::{CertificateError, LoadedCertificate, load, load_roots};
 pub use client::{BrokerConnector, BrokerTlsError, Speaks};
-pub use server::{ServerError, bound, server_config};
+pub use server::{ServerError, ServerTls, Tickets, bound, server_tls};
+pub use validity::{Dated, Validity};
 
 /// The one provider we use. Named wherever a TLS configuration is built: dependencies bring others along.
 #[must_use]
