@@ -28,6 +28,8 @@ struct Inner {
     stage: AtomicU8,
     work: Mutex<Slab<Arc<Member>>>,
     none_left: Notify,
+    /// Of which this is a part.
+    whole: Option<Drain>,
 }
 
 /// One piece of work, as the asking side knows it.
@@ -48,16 +50,28 @@ impl Drain {
         Self::default()
     }
 
+    /// A drain of a part of the work. It can be asked by itself; to ask, cut and wait for the whole is to do
+    /// so for all parts. A part has none of its own.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self(Arc::new(Inner { whole: Some(self.clone()), ..Inner::default() }))
+    }
+
     /// A piece of work: it will be asked, and waited for until the watch is dropped.
     #[must_use]
     pub fn watch(&self) -> Watch {
+        let member = Arc::new(Member { stage: AtomicU8::new(0), waker: AtomicWaker::new() });
+        let place = self.enter(&member);
+        let place_in_whole = self.0.whole.as_ref().map(|whole| whole.enter(&member));
+        Watch { member, _place: place, _place_in_whole: place_in_whole }
+    }
+
+    fn enter(&self, member: &Arc<Member>) -> Place {
         let mut work = self.0.work();
-        // Under the lock: whoever begins is told by `tell`, or sees here that it has begun.
-        let stage = AtomicU8::new(self.0.stage.load(Ordering::Acquire));
-        let member = Arc::new(Member { stage, waker: AtomicWaker::new() });
-        let key = work.insert(Arc::clone(&member));
-        drop(work);
-        Watch { member, drain: Arc::clone(&self.0), key }
+        let key = work.insert(Arc::clone(member));
+        // Under the lock: who enters later than the asking begins is told here, all others by it.
+        member.tell(self.0.stage.load(Ordering::Acquire));
+        Place { drain: self.clone(), key }
     }
 
     /// Whether the asking has begun.
@@ -95,7 +109,7 @@ impl Drain {
         }
     }
 
-    /// How many watches are held.
+    /// How many watches are held, of the whole.
     #[must_use]
     pub fn work(&self) -> usize {
         self.0.work().len()
@@ -147,8 +161,8 @@ impl Member {
 #[derive(Debug)]
 pub struct Watch {
     member: Arc<Member>,
-    drain: Arc<Inner>,
-    key: usize,
+    _place: Place,
+    _place_in_whole: Option<Place>,
 }
 
 impl Watch {
@@ -176,12 +190,20 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+/// One of those that a drain waits for, until dropped.
+#[derive(Debug)]
+struct Place {
+    drain: Drain,
+    key: usize,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut work = self.drain.work();
+        let Inner { work, none_left, .. } = &*self.drain.0;
+        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
         work.remove(self.key);
         if work.is_empty() {
-            self.drain.none_left.notify_waiters();
+            none_left.notify_waiters();
         }
     }
 }
@@ -236,5 +258,20 @@ mod tests {
         drain.ended().await;
         drain.watch().cut().await;
         assert!(drain.is_asked());
+    }
+
+    #[tokio::test]
+    async fn a_part_is_asked_by_itself_and_with_the_whole() {
+        let whole = Drain::new();
+        let (first, second) = (whole.part(), whole.part());
+        let watches = [first.watch(), second.watch()];
+        first.ask();
+        watches[0].asked().await;
+        assert!(!second.is_asked() && !whole.is_asked());
+        whole.ask();
+        watches[1].asked().await;
+        assert_eq!((whole.work(), first.work()), (2, 1));
+        drop(watches);
+        whole.ended().await;
     }
 }

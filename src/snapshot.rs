@@ -79,6 +79,15 @@ impl UpstreamAtWork {
         self.metrics.get(endpoint.name())
     }
 
+    /// The gauges of endpoints that `next` does not have say nothing any more: a gauge can't be taken back,
+    /// and an alert must not ring for a broker that is gone.
+    pub fn retire(&self, next: Option<&Self>) {
+        let goes_on = |name| next.is_some_and(|next| next.metrics.contains_key(name));
+        for (_, metrics) in self.metrics.iter().filter(|(name, _)| !goes_on(*name)) {
+            metrics.up.set(f64::NAN);
+        }
+    }
+
     /// Set the gauges of what is only looked at when scraped.
     pub fn publish(&self, now: Instant) {
         for endpoint in self.pool.endpoints() {

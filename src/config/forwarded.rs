@@ -203,7 +203,7 @@ impl SecretTable {
 
     /// The file's text, to the letter: a secret may well have braces in it.
     fn read(file: &str, span: Span, review: &mut Review<'_>) -> Option<Template> {
-        let path = review.path(file);
+        let path = review.file(file);
         let secret = match fs::read_to_string(&path) {
             Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
             Err(error) => {

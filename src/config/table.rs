@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::admin::{AdminTable, DrainTable, RuntimeTable};
+use super::admin::{AdminTable, DrainTable, ReloadTable, RuntimeTable};
 use super::limits::LimitsTable;
 use super::listener::ListenerTable;
 use super::log::LogTable;
@@ -28,6 +28,7 @@ pub(super) struct ConfigTable {
     log: LogTable,
     admin: AdminTable,
     drain: DrainTable,
+    reload: ReloadTable,
     limits: LimitsTable,
     listeners: Option<Spanned<Vec<Spanned<ListenerTable>>>>,
     routes: Option<Spanned<Vec<Spanned<RouteTable>>>>,
@@ -54,6 +55,7 @@ impl ConfigTable {
             admin: self.admin.check(review),
             limits: self.limits.check(review),
             drain: self.drain.check(review),
+            reload: self.reload.check(),
             trusted_proxies,
             listeners,
             routes,

@@ -33,6 +33,8 @@ pub struct Upstream {
     pub connack_timeout: Duration,
     /// How long an endpoint that failed to dial is avoided.
     pub avoid: Duration,
+    /// What becomes of the sessions of an endpoint that a reload removes.
+    pub on_removal: OnRemoval,
     /// How long after 1.5 x keepalive we cut a silent client, so that the broker acts first.
     pub keepalive_margin: Duration,
     /// How `wss` and `mqtts` brokers prove themselves.
@@ -58,6 +60,17 @@ pub enum Balance {
     SourceAddress,
 }
 
+/// What becomes of sessions whose endpoint a reload removes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRemoval {
+    /// They live on.
+    #[default]
+    Keep,
+    /// They get the goodbyes of a drain, spread over its window.
+    Drain,
+}
+
 /// How TLS brokers prove themselves, and we to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerTls {
@@ -80,6 +93,7 @@ pub(super) struct UpstreamTable {
     dial_timeout: Written<Duration>,
     connack_timeout: Written<Duration>,
     avoid: Written<Duration>,
+    on_removal: OnRemoval,
     keepalive_margin: Written<Duration>,
     tls: Option<Spanned<BrokerTlsTable>>,
     forwarded: Option<Spanned<ForwardedTable>>,
@@ -122,6 +136,7 @@ impl UpstreamTable {
             dial_timeout: review.time(table.dial_timeout, DIAL, seconds(5)),
             connack_timeout: review.time(table.connack_timeout, DIAL, seconds(10)),
             avoid: review.time(table.avoid, Duration::ZERO..=HOUR, seconds(10)),
+            on_removal: table.on_removal,
             keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
             tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),
             // A large cookie of the web application makes Mosquitto refuse the handshake.
@@ -192,7 +207,7 @@ struct BrokerTlsTable {
 impl BrokerTlsTable {
     fn check(self, review: &mut Review<'_>) -> BrokerTls {
         BrokerTls {
-            ca: self.ca.map(|ca| review.path(ca.into_inner().0)),
+            ca: self.ca.map(|ca| review.file(ca.into_inner().0)),
             client_certificate: self
                 .client_certificate
                 .and_then(|files| CertificateTable::check(files, review)),

@@ -57,9 +57,15 @@ impl Caps {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             connections: Cap::new(limits.connections),
-            addresses: AddressCap::new(limits.connections_per_address.unwrap_or(usize::MAX)),
+            addresses: AddressCap::new(an_address(limits)),
             told: Cap::new(TOLD),
         }
+    }
+
+    /// Other caps from now on. Who is in stays in.
+    pub(super) fn change(&self, limits: &Limits) {
+        self.connections.set_limit(limits.connections);
+        self.addresses.set_limit(an_address(limits));
     }
 
     /// `address` is the one whose cap counts, if any.
@@ -82,6 +88,10 @@ impl Caps {
             load,
         })
     }
+}
+
+fn an_address(limits: &Limits) -> usize {
+    limits.connections_per_address.unwrap_or(usize::MAX)
 }
 
 impl Admission {

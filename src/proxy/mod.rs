@@ -21,7 +21,7 @@ use tracing::warn;
 
 use self::admission::Caps;
 use crate::backend::{Backend, BackendError};
-use crate::config::{self, Redirect};
+use crate::config::{self, Limits, Redirect};
 use crate::drain::Drain;
 use crate::net::{Arrival, Body, empty};
 use crate::route::requested_host;
@@ -116,6 +116,11 @@ impl Shared {
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.snapshot.load().config.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// Other caps from now on. Who is in stays in.
+    pub fn change_limits(&self, limits: &Limits) {
+        self.caps.change(limits);
     }
 
     /// Let a connection in; see [`Admission`]. `None` is one too many even to be told so.

@@ -53,7 +53,7 @@ pub(super) fn accept(
         ..inner.arrival.clone()
     };
     let session = Session {
-        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream),
+        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
         watch: inner.shared.sessions.watch(),
         limits: snapshot.config.limits.clone(),
         arrival,
@@ -223,7 +223,8 @@ impl Session {
     /// Join both streams.
     async fn join(mut self, opening: Opening, connect: &Connect, found: Found) -> Option<Joined> {
         let Found { picked, framing, answer } = found;
-        self.account.commit(picked.endpoint(), &answer.first);
+        let endpoint = picked.endpoint();
+        self.account.commit(endpoint, self.upstream.metrics(endpoint), &answer.first);
         let opened = timeout(self.limits.write_stall_timeout, opening.open()).await;
         let opened = match opened.unwrap_or(Err(Ending::ClientStalled)) {
             Ok(opened) => opened,
@@ -248,7 +249,9 @@ impl Session {
             farewell: self.limits.half_close_timeout,
             max_packet_size: self.limits.max_packet_size,
         };
-        Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch: self.watch, picked })
+        // Asked with its endpoint, and with the whole gateway.
+        let watch = endpoint.drain(&self.account.shared.sessions).watch();
+        Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch, picked })
     }
 }
 

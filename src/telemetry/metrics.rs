@@ -4,6 +4,7 @@
 //! recorder, so that two in one process (tests) do not mix.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -27,6 +28,15 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// From 101 to the broker's CONNACK, in seconds.
     pub connect_seconds: Histogram,
+    reload: ReloadMetrics,
+}
+
+/// How reloads went.
+struct ReloadMetrics {
+    applied: Counter,
+    refused: Counter,
+    last_successful: Gauge,
+    last_applied: Gauge,
 }
 
 /// What is counted for one endpoint of one upstream.
@@ -78,12 +88,22 @@ impl Metrics {
                 counter!("brokergate_connections_accepted_total"),
                 gauge!("brokergate_sessions"),
                 histogram!("brokergate_connect_seconds"),
+                ReloadMetrics::register(),
             )
         });
-        let (process, connections, accepted, sessions, connect_seconds) = metrics;
+        let (process, connections, accepted, sessions, connect_seconds, reload) = metrics;
         connections.set(0.0);
         sessions.set(0.0);
-        Ok(Arc::new(Self { recorder, handle, process, connections, accepted, sessions, connect_seconds }))
+        Ok(Arc::new(Self {
+            recorder,
+            handle,
+            process,
+            connections,
+            accepted,
+            sessions,
+            connect_seconds,
+            reload,
+        }))
     }
 
     /// The handles of one endpoint.
@@ -96,6 +116,24 @@ impl Metrics {
             dial_seconds: histogram!("brokergate_dial_seconds", &labels()),
             up: gauge!("brokergate_endpoint_up", &labels()),
         })
+    }
+
+    /// When a certificate ends, in Unix seconds. `kind` is who shows it: `listener` or `upstream`.
+    pub fn certificate_expiry(&self, kind: &'static str, name: &Arc<str>, chain: &str) -> Gauge {
+        let labels = [(kind, Arc::clone(name)), ("certificate", chain.into())];
+        self.record(|| gauge!("brokergate_certificate_expiry_timestamp_seconds", &labels))
+    }
+
+    /// Count a reload, applied or refused.
+    pub fn reloaded(&self, applied: bool) {
+        let reload = &self.reload;
+        if applied {
+            reload.applied.increment(1);
+            reload.last_applied.set(now());
+        } else {
+            reload.refused.increment(1);
+        }
+        reload.last_successful.set(if applied { 1.0 } else { 0.0 });
     }
 
     /// Count a no before 101.
@@ -175,6 +213,29 @@ impl Metrics {
     }
 }
 
+impl ReloadMetrics {
+    /// As they stand after the start: it read the configuration, too.
+    fn register() -> Self {
+        let reloads = |result| counter!("brokergate_reloads_total", "result" => result);
+        let metrics = Self {
+            applied: reloads("applied"),
+            refused: reloads("refused"),
+            last_successful: gauge!("brokergate_config_last_reload_successful"),
+            last_applied: gauge!("brokergate_config_last_reload_timestamp_seconds"),
+        };
+        metrics.applied.absolute(0);
+        metrics.refused.absolute(0);
+        metrics.last_successful.set(1.0);
+        metrics.last_applied.set(now());
+        metrics
+    }
+}
+
+/// Unix seconds.
+fn now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
+}
+
 /// One more of what a gauge counts, until dropped.
 pub struct Open(Gauge);
 
@@ -217,11 +278,27 @@ fn describe() {
     );
     describe_gauge!("brokergate_endpoint_sessions", "Sessions an endpoint holds");
     describe_counter!("brokergate_endpoint_sessions_opened_total", "Sessions an endpoint accepted");
-    describe_gauge!("brokergate_endpoint_up", "Whether an endpoint is up (1) or avoided (0)");
+    describe_gauge!(
+        "brokergate_endpoint_up",
+        "Whether an endpoint is up (1) or avoided (0); NaN once a reload removed it"
+    );
     describe_histogram!("brokergate_dial_seconds", "How long successful dials took");
     describe_counter!(
         "brokergate_dials_failed_total",
         "Dials and CONNECTs that an endpoint did not take, by reason"
+    );
+    describe_counter!("brokergate_reloads_total", "Reloads, by result");
+    describe_gauge!(
+        "brokergate_config_last_reload_successful",
+        "Whether the latest reload put its configuration to work (1) or was refused (0)"
+    );
+    describe_gauge!(
+        "brokergate_config_last_reload_timestamp_seconds",
+        "When the configuration at work was put to work"
+    );
+    describe_gauge!(
+        "brokergate_certificate_expiry_timestamp_seconds",
+        "When a certificate in use ends; NaN once it is not in use any more"
     );
     describe_counter!("brokergate_connacks_total", "CONNACKs of brokers, by code");
     describe_counter!(

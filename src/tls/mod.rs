@@ -4,6 +4,7 @@ mod accept;
 mod certificate;
 mod client;
 mod server;
+mod validity;
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use rustls::crypto::CryptoProvider;
 pub use accept::{AcceptError, accept};
 pub use certificate::{CertificateError, LoadedCertificate, load, load_roots};
 pub use client::{BrokerConnector, BrokerTlsError, Speaks};
-pub use server::{ServerError, server_config};
+pub use server::{ServerError, ServerTls, Tickets, server_tls};
+pub use validity::{Dated, Validity};
 
 /// The one provider we use. Named wherever a TLS configuration is built: dependencies bring others along.
 #[must_use]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem::discriminant;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::balance::stable_hash;
 use super::health::{Event, Health};
 use crate::config;
+use crate::drain::Drain;
 
 /// A broker address of a pool.
 pub struct Endpoint {
@@ -28,6 +29,7 @@ pub struct Endpoint {
 struct Record {
     sessions: AtomicUsize,
     health: Mutex<Health>,
+    drain: OnceLock<Drain>,
 }
 
 impl Endpoint {
@@ -69,6 +71,12 @@ impl Endpoint {
         *self.record.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who asks its sessions to finish: part of the gateway's drain, which asks them too.
+    #[must_use]
+    pub fn drain(&self, gateway: &Drain) -> &Drain {
+        self.record.drain.get_or_init(|| gateway.part())
+    }
+
     /// Whether it is picked: it is not avoided, or a trial is due.
     #[must_use]
     pub fn is_up(&self, now: Instant) -> bool {
@@ -87,6 +95,11 @@ impl Endpoint {
         own.address == other.address
             && own.tls == other.tls
             && discriminant(&own.transport) == discriminant(&other.transport)
+    }
+
+    /// Whether we go on where `old` stood.
+    pub(super) fn is_heir_of(&self, old: &Self) -> bool {
+        Arc::ptr_eq(&self.record, &old.record)
     }
 
     /// A session's place; `None` at the cap.

@@ -27,7 +27,7 @@ use self::health::Event;
 use self::source_address::SourceAddresses;
 use crate::config::{self, Balance, EndpointAddress};
 use crate::net::SocketOptions;
-use crate::tls::{BrokerConnector, BrokerTlsError};
+use crate::tls::{BrokerConnector, BrokerTlsError, Dated};
 
 pub use self::dial::{Dialled, Hello};
 pub use self::endpoint::Endpoint;
@@ -187,6 +187,20 @@ impl Pool {
     #[must_use]
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// The endpoints that go on in no endpoint of `next`.
+    pub fn without_heir<'a>(&'a self, next: Option<&'a Self>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        let goes_on = move |endpoint: &&Arc<Endpoint>| {
+            next.is_some_and(|next| next.endpoints.iter().any(|heir| heir.is_heir_of(endpoint)))
+        };
+        self.endpoints.iter().filter(move |endpoint| !goes_on(endpoint))
+    }
+
+    /// Our own certificate, where brokers ask for one.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&Dated> {
+        self.tls.as_ref()?.certificate()
     }
 
     /// Whether some endpoint is up or due for a trial: when not, a handshake is better refused.

@@ -15,6 +15,7 @@ mod harness;
 mod house;
 mod limits;
 mod memory;
+mod reload;
 mod session;
 mod torture;
 mod tunnel;

@@ -62,6 +62,7 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
         dial_timeout: Duration::from_secs(10),
         connack_timeout: Duration::from_secs(10),
         avoid: AVOID,
+        on_removal: config::OnRemoval::Keep,
         keepalive_margin: Duration::ZERO,
         tls: config::BrokerTls::default(),
         forwarded: config::ForwardedOptions::default(),

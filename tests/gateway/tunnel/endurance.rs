@@ -7,7 +7,7 @@ use std::time::Duration;
 use brokergate::config::{CertificateFiles, ListenerTls, TlsVersion};
 use brokergate::mqtt::{Level, PacketType};
 use brokergate::net::Stream;
-use brokergate::tls::{accept, server_config};
+use brokergate::tls::{accept, server_tls};
 use brokergate::tunnel::{Ending, Ends, Framing, Patience, Traffic, Tunnel};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
@@ -190,7 +190,7 @@ async fn secure(
 ) -> (tokio_rustls::client::TlsStream<TcpStream>, Stream) {
     let files = CertificateFiles { chain: CERTIFICATES.path("chain.pem"), key: CERTIFICATES.path("key.pem") };
     let tls = ListenerTls { certificates: vec![files], min_version: TlsVersion::Tls13, session_tickets: 0 };
-    let config = server_config(&tls).unwrap();
+    let config = server_tls(&tls, None).unwrap().config;
     let name = ServerName::try_from("localhost").unwrap();
     let connector = TlsConnector::from(CERTIFICATES.client());
     let (client, server) = tokio::join!(connector.connect(name, client), accept(server, &config));
