@@ -4,6 +4,8 @@ mod accept;
 mod certificate;
 mod client;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
