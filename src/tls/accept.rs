@@ -106,7 +106,7 @@ impl Handshake {
     fn begin(config: &Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(Arc::clone(config))?,
-            hello: Hello::Awaited(Acceptor::default(), 0),
+            hello: Hello::Awaited(Box::default(), 0),
             received: Vec::new(),
             shown: 0,
             whole: 0,
@@ -222,7 +222,7 @@ fn encode(
 /// The client's first message.
 enum Hello {
     /// With how many bytes of it have been read.
-    Awaited(Acceptor, usize),
+    Awaited(Box<Acceptor>, usize),
     Read(Option<Box<str>>),
 }
 

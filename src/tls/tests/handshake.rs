@@ -25,7 +25,7 @@ async fn a_hello_may_come_in_pieces_and_be_large() {
         let config = server.client_with(provider);
         let mut client = rustls::ClientConnection::new(config, name()).unwrap();
         let (mut dialled, accepted) = sockets().await;
-        let dialling = async {
+        let dialling = Box::pin(async {
             let hello = spoken(&mut client);
             assert!(hello.len() > 1200, "a hello with a post-quantum key is large");
             for bytes in hello.chunks(piece) {
@@ -42,7 +42,7 @@ async fn a_hello_may_come_in_pieces_and_be_large() {
                 }
             }
             dialled.write_all(&spoken(&mut client)).await.unwrap();
-        };
+        });
         let ((), accepted) =
             within("a handshake in pieces", async { tokio::join!(dialling, server.accepts(accepted)) }).await;
         let (_, facts) = accepted.unwrap();

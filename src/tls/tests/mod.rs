@@ -77,7 +77,7 @@ impl Server {
     }
 
     async fn accepts(&self, socket: TcpStream) -> Result<(TlsStream, TlsFacts), AcceptError> {
-        within("our handshake", accept(socket, &self.config)).await
+        Box::pin(within("our handshake", accept(socket, &self.config))).await
     }
 
     /// rustls' client and our stream, the handshake done.
@@ -95,11 +95,11 @@ impl Server {
     /// A client that obeys nothing, and our stream.
     async fn pair_by_hand(&self, suite: SupportedCipherSuite) -> (client::Client, TlsStream) {
         let (dialled, accepted) = sockets().await;
-        let client = async {
+        let client = Box::pin(async {
             let mut client = client::Client::shake_hands(dialled, self.client(&[suite])).await;
             client.send(&[]).await;
             client
-        };
+        });
         let (client, ours) = tokio::join!(within("the client's handshake", client), self.accepts(accepted));
         (client, ours.unwrap().0)
     }

@@ -86,7 +86,8 @@ impl Talk {
             Step::Flush => {
                 poll_fn(|cx| {
                     let flushed = Pin::new(&mut self.ours).poll_flush(cx);
-                    Poll::Ready(assert!(!matches!(flushed, Poll::Ready(Err(_)))))
+                    assert!(!matches!(flushed, Poll::Ready(Err(_))), "{flushed:?}");
+                    Poll::Ready(())
                 })
                 .await;
             }
