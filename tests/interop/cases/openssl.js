@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { Server } from '../harness/server.js';
+import { eventually } from '../harness/wait.js';
 
 const suites = [
   ['-tls1_3', '-ciphersuites', 'TLS_AES_128_GCM_SHA256'],
@@ -58,9 +59,8 @@ export default [
     await ask(client, '1', /answer 1/);
     for (const [index, command] of ['K', 'k', 'K'].entries()) {
       client.child.stdin.write(`${command}\n`);
-      // s_client takes a command only at the beginning of what it reads.
-      await client.line(/KEYUPDATE/);
-      await new Promise((resolve) => { setTimeout(resolve, 100); });
+      // s_client takes a command for itself only: what follows waits until it says so.
+      await eventually(`key update ${index + 1}`, () => client.tail(4000).filter((line) => line === 'KEYUPDATE').length === index + 1);
       await ask(client, `${index + 2}`, new RegExp(`answer ${index + 2}`));
     }
   }),
