@@ -1,5 +1,6 @@
 //! Handshakes: in pieces, with data right behind them, resumed, refused.
 
+use proptest::prelude::*;
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -154,6 +155,59 @@ async fn rubbish_is_told_so() {
         let (answer, error) = refusal(&server, bytes).await;
         assert_eq!(answer, alert(description), "{bytes:?}: {error}");
     }
+}
+
+/// Records of any kind, a hello among them or not, whole or in fragments, with bytes changed: an error of ours,
+/// and never a panic of anybody's.
+#[test]
+fn rubbish_of_any_kind_is_an_error() {
+    let server = Server::new();
+    let hello = spoken(&mut rustls::ClientConnection::new(server.client(&[tls13()]), name()).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let handshake = (prop_oneof![Just(1_u8), Just(2), Just(11), Just(20), Just(24)], 0..70_000_u32);
+    let message = (handshake, 0..20_000_usize).prop_map(|((kind, claims), length)| {
+        let mut message = claims.to_be_bytes().to_vec();
+        message[0] = kind;
+        message.resize(4 + length, 0);
+        message
+    });
+    let payload =
+        prop_oneof![prop::collection::vec(any::<u8>(), 0..40), message, Just(vec![1]), Just(vec![1, 0])];
+    let record = (prop_oneof![20..24_u8, Just(22)], payload);
+    let strategy = (
+        prop_oneof![1 => Just(None), 3 => (1..600_usize).prop_map(Some)],
+        prop::collection::vec(record, 1..6),
+        prop::collection::vec((any::<usize>(), 1..=255_u8), 0..2),
+    );
+    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |((fragment, records, changes) in strategy)| {
+        let fragments = hello[5..].chunks(fragment.unwrap_or(1)).map(|piece| (22, piece.to_vec()));
+        let fragments = fragments.take(if fragment.is_some() { usize::MAX } else { 0 });
+        let mut bytes = Vec::new();
+        for (content_type, payload) in fragments.chain(records) {
+            for piece in payload.chunks(16_384) {
+                bytes.extend([content_type, 3, 3]);
+                bytes.extend((piece.len() as u16).to_be_bytes());
+                bytes.extend_from_slice(piece);
+            }
+        }
+        for (at, change) in changes {
+            let at = at % bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= change;
+            }
+        }
+        runtime.block_on(async {
+            let (mut dialled, accepted) = sockets().await;
+            let speaking = async {
+                // We may have hung up already.
+                let _ = dialled.write_all(&bytes).await;
+                let _ = dialled.shutdown().await;
+            };
+            let ((), accepted) = tokio::join!(speaking, server.accepts(accepted));
+            assert!(accepted.is_err());
+        });
+    });
 }
 
 #[tokio::test]

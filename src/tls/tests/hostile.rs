@@ -45,7 +45,7 @@ type Break = fn(&mut Client) -> Vec<u8>;
 
 #[tokio::test]
 async fn tls13_is_kept_to_the_letter() {
-    let cases: [(&str, u8, Break); 18] = [
+    let cases: [(&str, u8, Break); 19] = [
         ("a bit of the body", BAD_RECORD_MAC, |client| flipped(client, 7)),
         ("a bit of the tag", BAD_RECORD_MAC, |client| flipped(client, -1)),
         ("a bit of the length", BAD_RECORD_MAC, |client| flipped(client, 4)),
@@ -67,6 +67,7 @@ async fn tls13_is_kept_to_the_letter() {
         ("two KeyUpdates in a record", UNEXPECTED_MESSAGE, |client| {
             client.seal(HANDSHAKE, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0])
         }),
+        ("half a KeyUpdate", UNEXPECTED_MESSAGE, |client| client.seal(HANDSHAKE, &[24, 0, 0])),
         ("an empty handshake message", UNEXPECTED_MESSAGE, |client| client.seal(HANDSHAKE, &[])),
     ];
     for (what, alert, break_it) in cases {

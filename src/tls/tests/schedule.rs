@@ -26,11 +26,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let size = || prop_oneof![0..40_usize, 0..2000_usize, 16_380..16_390_usize, 0..70_000_usize];
+    let size = || prop_oneof![0..40_usize, 0..2000_usize, 16_380..16_390_usize, 0..40_000_usize];
     prop_oneof![
         3 => size().prop_map(Step::Write),
         1 => Just(Step::Flush),
-        3 => prop_oneof![1..100_usize, 1..70_000_usize].prop_map(Step::Read),
+        3 => prop_oneof![1..100_usize, 1..40_000_usize].prop_map(Step::Read),
         1 => (1..4_u64).prop_map(Step::Wear),
         3 => size().prop_map(Step::ClientWrites),
         1 => Just(Step::ClientRefreshes),
