@@ -29,7 +29,7 @@ const SMALL_READ: usize = 4 * 1024;
 /// Room for a record that is not whole yet, and for what a caller with the largest buffer reads behind it.
 const SCRATCH: usize = HEADER + MAX_BODY + RECORDS_A_WRITE * (MAX_PAYLOAD + MAX_OVERHEAD);
 
-/// Records in a row that may bring no data, as key updates and empty ones: each costs us more than the client.
+/// Records in a row that may bring no data, as key updates and empty ones: they cost us more than the client.
 const MAX_FRUITLESS: u8 = 32;
 
 thread_local! {

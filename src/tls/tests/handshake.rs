@@ -157,7 +157,7 @@ async fn rubbish_is_told_so() {
     }
 }
 
-/// Records of any kind, a hello among them or not, whole or in fragments, with bytes changed: an error of ours,
+/// Records of any kind, behind a hello or not, whole or in fragments, with bytes changed: an error of ours,
 /// and never a panic of anybody's.
 #[test]
 fn rubbish_of_any_kind_is_an_error() {

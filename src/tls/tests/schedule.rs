@@ -1,4 +1,4 @@
-//! Any schedule of writes, reads and new keys, in any pieces: both ends get what the other said, in its order.
+//! Any schedule of writes, reads and new keys, in any pieces: both ends get what the other said, in order.
 
 use proptest::prelude::*;
 use rustls::ClientConnection;
