@@ -15,7 +15,10 @@ use crate::net::{TlsFacts, TlsStream};
 const READ: usize = 4 * 1024;
 
 /// The most that may wait to be understood: a handshake message is 64 KiB at most.
-const MAX_RECEIVED: usize = 80 * 1024;
+const MAX_RECEIVED: usize = 72 * 1024;
+
+/// Bytes of a record's header (RFC 8446, 5.1).
+const HEADER: usize = 5;
 
 /// Why a client did not get TLS.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +37,8 @@ pub enum AcceptError {
     PlainHttp(TcpStream),
 }
 
-/// A TLS handshake with a client. What the client sends behind it is kept for the stream, and so is what
-/// is last for us to send: session tickets go with the first answer.
+/// A TLS handshake with a client. What the client sends behind it is kept for the stream, and so are the
+/// session tickets of TLS 1.3: they go with the first answer.
 ///
 /// # Errors
 /// When the client leaves, breaks TLS, or speaks none.
@@ -44,19 +47,24 @@ pub async fn accept(
     config: &Arc<ServerConfig>,
 ) -> Result<(TlsStream, TlsFacts), AcceptError> {
     let mut handshake = Handshake::begin(config)?;
+    read_more(&mut socket, &mut handshake.received).await?;
+    // No TLS record begins with a letter.
+    if handshake.received.first().is_some_and(u8::is_ascii_uppercase) {
+        return Err(AcceptError::PlainHttp(socket));
+    }
     loop {
-        read_more(&mut socket, &mut handshake.received).await?;
-        // No TLS record begins with a letter.
-        if handshake.received[0].is_ascii_uppercase() {
-            return Err(AcceptError::PlainHttp(socket));
-        }
         let advanced = handshake.advance();
-        if matches!(advanced, Ok(true)) {
+        if matches!(advanced, Ok(true)) && handshake.is_tls13() {
             return Ok(handshake.finish(socket)?);
         }
-        socket.write_all(&handshake.unsent).await?;
+        let sent = socket.write_all(&handshake.unsent).await;
         handshake.unsent.clear();
-        advanced?;
+        let is_done = advanced?;
+        sent?;
+        if is_done {
+            return Ok(handshake.finish(socket)?);
+        }
+        read_more(&mut socket, &mut handshake.received).await?;
     }
 }
 
@@ -65,7 +73,7 @@ async fn read_more(socket: &mut TcpStream, received: &mut Vec<u8>) -> Result<(),
         return Err(Error::PeerSentOversizedRecord.into());
     }
     received.reserve(READ);
-    match socket.read_buf(received).await? {
+    match socket.take(READ as u64).read_buf(received).await? {
         0 => Err(AcceptError::Closed),
         _ => Ok(()),
     }
@@ -78,8 +86,11 @@ struct Handshake {
     hello: Hello,
     /// From the client, not yet understood.
     received: Vec<u8>,
-    /// What the client says behind its handshake.
-    opened: Vec<u8>,
+    /// How much of it rustls is shown: it must not see what comes behind the handshake, for it would answer a
+    /// new key with one of its own, and the stream would never know.
+    shown: usize,
+    /// How much of that is whole records.
+    whole: usize,
     /// For the client.
     unsent: Vec<u8>,
 }
@@ -87,17 +98,18 @@ struct Handshake {
 /// What the next step needs.
 enum Next {
     Step,
-    Bytes,
-    Done,
+    Record,
+    Refusal(Error),
 }
 
 impl Handshake {
     fn begin(config: &Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(Arc::clone(config))?,
-            hello: Hello::Awaited(Acceptor::default(), 0),
+            hello: Hello::Awaited(Box::default(), 0),
             received: Vec::new(),
-            opened: Vec::new(),
+            shown: 0,
+            whole: 0,
             unsent: Vec::new(),
         })
     }
@@ -106,7 +118,8 @@ impl Handshake {
     fn advance(&mut self) -> Result<bool, AcceptError> {
         self.hello.read(&self.received);
         loop {
-            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut self.received);
+            let shown = self.received.get_mut(..self.shown).unwrap_or_default();
+            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(shown);
             let next = match state {
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.unsent)?,
                 Ok(ConnectionState::TransmitTlsData(data)) => {
@@ -114,38 +127,57 @@ impl Handshake {
                     data.done();
                     Next::Step
                 }
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        self.opened.extend_from_slice(record?.payload);
-                    }
-                    Next::Step
-                }
-                Ok(ConnectionState::BlockedHandshake) => Next::Bytes,
-                // Also said when we may send, and the client has still to finish.
-                Ok(ConnectionState::WriteTraffic(_)) => Next::Done,
+                // The latter is also said when we may send, and the client has still to finish.
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Next::Record,
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => return Err(AcceptError::Closed),
                 Ok(_) => return Err(Error::HandshakeNotComplete.into()),
-                Err(error) => {
-                    self.received.drain(..discard);
+                Err(error) => Next::Refusal(error),
+            };
+            self.received.drain(..discard);
+            self.shown = self.shown.saturating_sub(discard);
+            self.whole = self.whole.saturating_sub(discard);
+            match next {
+                Next::Step => {}
+                Next::Record if !self.connection.is_handshaking() => return Ok(true),
+                Next::Record if self.show_more() => {}
+                Next::Record => return Ok(false),
+                Next::Refusal(error) => {
                     self.encode_alert();
                     return Err(error.into());
                 }
-            };
-            self.received.drain(..discard);
-            match next {
-                Next::Step => {}
-                Next::Done if !self.connection.is_handshaking() => return Ok(true),
-                Next::Done | Next::Bytes => return Ok(false),
             }
         }
     }
 
-    /// The client is told what it did wrong.
-    fn encode_alert(&mut self) {
-        let status = self.connection.process_tls_records(&mut self.received);
-        if let Ok(ConnectionState::EncodeTlsData(data)) = status.state {
-            let _ = encode(data, &mut self.unsent);
+    /// Show the next record, or what there is of it: a bad header is known at once. `false`: nothing is new.
+    fn show_more(&mut self) -> bool {
+        let header = self.received.get(self.whole..self.whole + HEADER);
+        let Some(&[_, _, _, high, low]) = header else { return false };
+        let end = self.whole + HEADER + usize::from(u16::from_be_bytes([high, low]));
+        let before = std::mem::replace(&mut self.shown, end.min(self.received.len()));
+        if self.shown == end {
+            self.whole = end;
         }
+        self.shown > before
+    }
+
+    /// The client is told what it did wrong. rustls is asked only while it has something to say: it takes
+    /// what it was shown for still being there, and panics where it is not.
+    fn encode_alert(&mut self) {
+        while self.connection.wants_write() {
+            let shown = self.received.get_mut(..self.shown).unwrap_or_default();
+            let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process_tls_records(shown).state
+            else {
+                return;
+            };
+            if encode(data, &mut self.unsent).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn is_tls13(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     fn finish(mut self, socket: TcpStream) -> Result<(TlsStream, TlsFacts), Error> {
@@ -165,8 +197,7 @@ impl Handshake {
         };
         // A connection may be silent for months: it keeps what came, and no room for more.
         self.received.shrink_to_fit();
-        self.opened.shrink_to_fit();
-        let stream = TlsStream::build(socket, self.connection, self.opened, self.received, self.unsent)?;
+        let stream = TlsStream::build(socket, self.connection, self.received, self.unsent)?;
         Ok((stream, facts))
     }
 }
@@ -191,7 +222,7 @@ fn encode(
 /// The client's first message.
 enum Hello {
     /// With how many bytes of it have been read.
-    Awaited(Acceptor, usize),
+    Awaited(Box<Acceptor>, usize),
     Read(Option<Box<str>>),
 }
 

@@ -6,6 +6,9 @@ mod client;
 mod server;
 mod validity;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::{AlertDescription, ContentType, Error, ProtocolVersion};
+use rustls::{AlertDescription, ContentType, Error, InvalidMessage, PeerMisbehaved, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -29,8 +29,8 @@ const SMALL_READ: usize = 4 * 1024;
 /// Room for a record that is not whole yet, and for what a caller with the largest buffer reads behind it.
 const SCRATCH: usize = HEADER + MAX_BODY + RECORDS_A_WRITE * (MAX_PAYLOAD + MAX_OVERHEAD);
 
-/// Key updates a peer may ask for before it sends anything: each costs us more than it costs the peer.
-const IDLE_UPDATES: u8 = 32;
+/// Records in a row that may bring no data, as key updates and empty ones: they cost us more than the client.
+const MAX_FRUITLESS: u8 = 32;
 
 thread_local! {
     /// Where this thread opens and seals records. Nobody holds it across an await.
@@ -54,8 +54,10 @@ pub struct TlsStream {
     ended: Option<End>,
     /// The client asked for new keys of ours; they go before our next bytes (RFC 8446, 4.6.3).
     owes_update: bool,
-    idle_updates: u8,
-    said_close: bool,
+    /// Records in a row that brought no data.
+    fruitless: u8,
+    /// Nothing more is written: we said goodbye, or something broke.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -69,18 +71,21 @@ enum End {
 }
 
 impl TlsStream {
-    /// Take over from a handshake that is done. `opened` and `sealed` are what came behind it, `unsent` is
-    /// the handshake's own that the socket has not had yet.
+    /// Take over from a handshake that is done. `sealed` is what came behind it and rustls has not seen,
+    /// `unsent` is the handshake's own that the socket has not had yet.
     ///
     /// # Errors
-    /// When the handshake is not done, or its configuration keeps the secrets to itself.
+    /// When the handshake is not done, its configuration keeps the secrets to itself, or more came behind it
+    /// than a stream keeps.
     pub fn build(
         socket: TcpStream,
         connection: UnbufferedServerConnection,
-        opened: Vec<u8>,
         sealed: Vec<u8>,
         unsent: Vec<u8>,
     ) -> Result<Self, Error> {
+        if sealed.len() > SCRATCH {
+            return Err(Error::PeerSentOversizedRecord);
+        }
         let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
         let suite = keys.negotiated_cipher_suite();
         Ok(Self {
@@ -89,12 +94,12 @@ impl TlsStream {
             sealer: Sealer::build(suite, secrets.tx)?,
             keys,
             sealed,
-            opened: Opened { bytes: opened, taken: 0 },
+            opened: Opened::default(),
             unsent: Unsent { bytes: unsent, sent: 0 },
             ended: None,
             owes_update: false,
-            idle_updates: 0,
-            said_close: false,
+            fruitless: 0,
+            closed: false,
         })
     }
 
@@ -110,7 +115,7 @@ impl TlsStream {
             let kept = self.sealed.len();
             lent[..kept].copy_from_slice(&self.sealed);
             let mut end = kept;
-            if first_record(&lent[..kept]).map_err(broken)?.is_none() {
+            if matches!(first_record(&lent[..kept]), Ok(None)) {
                 // No more than fits: what is opened then need not be kept.
                 let room = (into.remaining() + MAX_OVERHEAD).max(SMALL_READ).min(lent.len() - kept);
                 let mut read = ReadBuf::new(&mut lent[kept..kept + room]);
@@ -118,21 +123,16 @@ impl TlsStream {
                 let count = read.filled().len();
                 if count == 0 {
                     self.ended = Some(End::Cut);
-                    return Poll::Ready(Ok(()));
                 }
                 end += count;
             }
-            let used = self.open_all(&mut lent[..end], into);
-            self.sealed.clear();
-            match used {
-                Ok(used) => self.sealed.extend_from_slice(&lent[used..end]),
-                Err(error) => {
-                    self.refuse(error);
-                    // Whether the client reads why changes nothing.
-                    let _ = self.poll_unsent(cx);
-                }
+            match self.open_all(&mut lent[..end], into) {
+                Ok(0) => self.sealed.extend_from_slice(&lent[kept..end]),
+                Ok(used) => self.sealed = lent[used..end].to_vec(),
+                Err(error) => self.refuse(error),
             }
-            if self.sealed.is_empty() {
+            if self.ended.is_some() {
+                // What comes behind the end is ignored (RFC 8446, 6.1).
                 self.sealed = Vec::new();
             }
             Poll::Ready(Ok(()))
@@ -153,40 +153,40 @@ impl TlsStream {
 
     fn open(&mut self, record: Record, bytes: &mut [u8], into: &mut ReadBuf<'_>) -> Result<(), Error> {
         let message = self.opener.open(record, bytes)?;
+        let is_fruitful = message.typ == ContentType::ApplicationData && !message.payload.is_empty();
+        self.fruitless = if is_fruitful { 0 } else { self.fruitless + 1 };
+        if self.fruitless > MAX_FRUITLESS {
+            return Err(Error::General("too many records in a row that bring no data".into()));
+        }
         match (message.typ, message.payload) {
             (ContentType::ApplicationData, payload) => {
                 let (now, later) = payload.split_at(payload.len().min(into.remaining()));
                 into.put_slice(now);
                 self.opened = Opened { bytes: later.to_vec(), taken: 0 };
-                if !payload.is_empty() {
-                    self.idle_updates = 0;
-                }
             }
             (ContentType::Alert, &[level, description]) => match description.into() {
                 AlertDescription::CloseNotify => self.ended = Some(End::Clean),
                 // It only says that the user is about to leave (RFC 8446, 6.1).
-                AlertDescription::UserCanceled => {}
+                AlertDescription::UserCanceled if self.is_tls13() => {}
                 // A warning (RFC 5246, 7.2); TLS 1.3 has no other than those above.
                 _ if level == 1 && !self.is_tls13() => {}
                 description => return Err(Error::AlertReceived(description)),
             },
             // All that a client may still say of keys: here is my next one, and perhaps, give me yours
             // (RFC 8446, 4.6.3). Nothing may follow it in its record.
-            (ContentType::Handshake, &[24, 0, 0, 1, asks @ (0 | 1)]) if self.is_tls13() => {
-                if self.idle_updates == IDLE_UPDATES {
-                    return Err(Error::General("more key updates than anybody needs".into()));
+            (ContentType::Handshake, &[24, 0, 0, 1, asks]) if self.is_tls13() => {
+                if asks > 1 {
+                    return Err(InvalidMessage::InvalidKeyUpdate.into());
                 }
-                self.idle_updates += 1;
                 self.owes_update |= asks == 1;
                 self.opener =
                     Opener::build(self.keys.negotiated_cipher_suite(), self.keys.update_rx_secret()?)?;
             }
-            (got_type, _) => {
-                return Err(Error::InappropriateMessage {
-                    expect_types: vec![ContentType::ApplicationData],
-                    got_type,
-                });
+            // A hello: renegotiation (RFC 5746).
+            (ContentType::Handshake, [1, ..]) if !self.is_tls13() => {
+                return Err(PeerMisbehaved::TooManyRenegotiationRequests.into());
             }
+            (got_type, _) => return Err(unexpected(got_type)),
         }
         Ok(())
     }
@@ -202,15 +202,28 @@ impl TlsStream {
             let mut end = 0;
             let mut taken = 0;
             for payload in bytes.chunks(MAX_PAYLOAD).take(RECORDS_A_WRITE) {
-                end += self.renew_key(&mut lent[end..]).map_err(broken)?;
-                end += self
-                    .sealer
-                    .seal(ContentType::ApplicationData, payload, &mut lent[end..])
-                    .map_err(broken)?;
+                match self.seal_data(payload, &mut lent[end..]) {
+                    Ok(length) => end += length,
+                    // What is sealed goes out; the next write says why it is the last.
+                    Err(_) if taken > 0 => break,
+                    Err(error) => return Poll::Ready(Err(broken(error))),
+                }
                 taken += payload.len();
             }
             self.poll_send(cx, &lent[..end]).map_ok(|()| taken)
         })
+    }
+
+    fn seal_data(&mut self, payload: &[u8], records: &mut [u8]) -> Result<usize, Error> {
+        if self.sealer.is_worn() && !self.is_tls13() {
+            // The last record of a key is the goodbye.
+            return Err(Error::General(
+                "TLS 1.2 has no key after this one: the client must reconnect".into(),
+            ));
+        }
+        let update = self.renew_key(records)?;
+        let records = records.get_mut(update..).unwrap_or_default();
+        Ok(update + self.sealer.seal(ContentType::ApplicationData, payload, records)?)
     }
 
     /// Change our key where the client asked for it or the old one is worn out, and say so in `record`.
@@ -228,7 +241,12 @@ impl TlsStream {
     /// Give sealed bytes to the socket, and keep what it does not take. Nothing may be unsent.
     fn poll_send(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> Poll<io::Result<()>> {
         let sent = match Pin::new(&mut self.socket).poll_write(cx, sealed) {
-            Poll::Ready(sent) => sent?,
+            Poll::Ready(Ok(sent)) => sent,
+            Poll::Ready(Err(error)) => {
+                // What was sealed is lost: the client could open nothing that came behind it.
+                self.closed = true;
+                return Poll::Ready(Err(error));
+            }
             Poll::Pending => 0,
         };
         self.unsent = Unsent { bytes: sealed[sent..].to_vec(), sent: 0 };
@@ -252,11 +270,23 @@ impl TlsStream {
             Error::AlertReceived(_) => None,
             Error::DecryptError => Some(AlertDescription::BadRecordMac),
             Error::PeerSentOversizedRecord => Some(AlertDescription::RecordOverflow),
+            Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
+                Some(AlertDescription::IllegalParameter)
+            }
+            Error::InvalidMessage(_) => Some(AlertDescription::DecodeError),
+            Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests) => {
+                Some(AlertDescription::NoRenegotiation)
+            }
             _ => Some(AlertDescription::UnexpectedMessage),
         };
         self.ended = Some(End::Broken(Box::new(error)));
-        if let Some(description) = description {
+        if let Some(description) = description.filter(|_| !self.closed) {
             self.say(2, description);
+        }
+        self.closed = true;
+        // As far as it goes now. The one who waits to write may be another task, and keeps its place.
+        while let Ok(sent @ 1..) = self.socket.try_write(self.unsent.rest()) {
+            self.unsent.advance(sent);
         }
     }
 
@@ -266,7 +296,26 @@ impl TlsStream {
         let sealed = self.sealer.seal(ContentType::Alert, &[level, description.into()], &mut record);
         // A worn-out key says nothing more; the socket's end has to do.
         self.unsent.bytes.extend_from_slice(&record[..sealed.unwrap_or(0)]);
-        self.said_close = true;
+        self.closed = true;
+    }
+}
+
+/// What tests ask.
+#[cfg(test)]
+impl TlsStream {
+    /// Bytes of memory that it holds for records.
+    pub fn kept(&self) -> usize {
+        self.sealed.capacity() + self.opened.bytes.capacity() + self.unsent.bytes.capacity()
+    }
+
+    /// Bytes that wait to be opened, and that wait for the caller.
+    pub fn opened(&self) -> (usize, usize) {
+        (self.sealed.len(), self.opened.bytes.len())
+    }
+
+    /// Let its key seal so many records more.
+    pub fn wear_key(&mut self, records: u64) {
+        self.sealer.wear(records);
     }
 }
 
@@ -290,10 +339,10 @@ impl AsyncRead for TlsStream {
 impl AsyncWrite for TlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_unsent(cx))?;
-        if this.said_close {
+        if this.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        ready!(this.poll_unsent(cx))?;
         this.poll_seal(cx, bytes)
     }
 
@@ -303,7 +352,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.said_close {
+        if !this.closed {
             this.say(1, AlertDescription::CloseNotify);
         }
         ready!(this.poll_unsent(cx))?;
@@ -320,6 +369,10 @@ impl fmt::Debug for TlsStream {
 
 fn broken(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn unexpected(got_type: ContentType) -> Error {
+    Error::InappropriateMessage { expect_types: vec![ContentType::ApplicationData], got_type }
 }
 
 /// Plaintext that waits for the caller. Empty, it holds no memory.

@@ -8,7 +8,9 @@ use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, Nonce, make_tls12_aad,
     make_tls13_aad,
 };
-use rustls::{ConnectionTrafficSecrets, ContentType, Error, ProtocolVersion, SupportedCipherSuite};
+use rustls::{
+    ConnectionTrafficSecrets, ContentType, Error, InvalidMessage, ProtocolVersion, SupportedCipherSuite,
+};
 
 /// Bytes of a record's header.
 pub(super) const HEADER: usize = 5;
@@ -27,24 +29,29 @@ const TAG: usize = 16;
 /// The part of a TLS 1.2 GCM nonce that is sent (RFC 5288, 3).
 const EXPLICIT_NONCE: usize = 8;
 
-/// A whole record at the beginning of what was received: its type, and where its body ends.
+/// A whole record at the beginning of what was received: what its header says, and where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
-    pub(super) content_type: ContentType,
+    content_type: ContentType,
+    version: ProtocolVersion,
     pub(super) end: usize,
 }
 
 /// The first record of `received`, or `None` when more must come first.
 ///
 /// # Errors
-/// When it is longer than any record may be.
+/// When it is longer than any record may be, or none of TLS.
 pub(super) fn first_record(received: &[u8]) -> Result<Option<Record>, Error> {
-    let &[content_type, _, _, high, low, ..] = received else { return Ok(None) };
+    let &[content_type, major, minor, high, low, ..] = received else { return Ok(None) };
+    if major != 3 {
+        return Err(InvalidMessage::UnknownProtocolVersion.into());
+    }
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > MAX_BODY {
         return Err(Error::PeerSentOversizedRecord);
     }
-    let record = Record { content_type: content_type.into(), end: HEADER + length };
+    let version = u16::from_be_bytes([major, minor]).into();
+    let record = Record { content_type: content_type.into(), version, end: HEADER + length };
     Ok((received.len() >= record.end).then_some(record))
 }
 
@@ -84,10 +91,10 @@ impl Opener {
     ) -> Result<InboundPlainMessage<'a>, Error> {
         if self.is_tls13 && record.content_type != ContentType::ApplicationData {
             // Nothing travels in the clear behind a handshake (RFC 8446, 5).
-            return Err(Error::DecryptError);
+            return Err(super::unexpected(record.content_type));
         }
         let body = bytes.get_mut(HEADER..record.end).unwrap_or_default();
-        let message = InboundOpaqueMessage::new(record.content_type, ProtocolVersion::TLSv1_2, body);
+        let message = InboundOpaqueMessage::new(record.content_type, record.version, body);
         let opened = self.decrypter.decrypt(message, self.sequence)?;
         self.sequence += 1;
         Ok(opened)
@@ -131,6 +138,11 @@ impl Sealer {
         Ok(Self { key: LessSafeKey::new(key), iv, sequence, limit: common.confidentiality_limit, form })
     }
 
+    #[cfg(test)]
+    pub(super) const fn wear(&mut self, records: u64) {
+        self.limit = self.sequence + records;
+    }
+
     /// Whether the key has to be followed by another before the next record but one.
     pub(super) const fn is_worn(&self) -> bool {
         self.sequence + 1 >= self.limit
@@ -151,7 +163,9 @@ impl Sealer {
         if self.sequence >= self.limit {
             return Err(Error::EncryptError);
         }
-        let nonce = Nonce::new(&self.iv, self.sequence).0;
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let nonce = Nonce::new(&self.iv, sequence).0;
         let (outer_type, skipped, inner_type, aad) = match self.form {
             Form::Tls13 => {
                 let aad = make_tls13_aad(payload.len() + 1 + TAG);
@@ -159,7 +173,7 @@ impl Sealer {
             }
             Form::Tls12 { explicit_nonce } => {
                 let (version, length) = (ProtocolVersion::TLSv1_2, payload.len());
-                let aad = make_tls12_aad(self.sequence, content_type, version, length);
+                let aad = make_tls12_aad(sequence, content_type, version, length);
                 let skipped = if explicit_nonce { EXPLICIT_NONCE } else { 0 };
                 (content_type, skipped, None, Additional::Tls12(aad))
             }
@@ -179,7 +193,6 @@ impl Sealer {
         let nonce = aead::Nonce::assume_unique_for_key(nonce);
         let sealed_tag = self.key.seal_in_place_separate_tag(nonce, aead::Aad::from(aad), text);
         tag.copy_from_slice(sealed_tag.map_err(|_| Error::EncryptError)?.as_ref());
-        self.sequence += 1;
         Ok(length)
     }
 }
