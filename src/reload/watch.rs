@@ -12,7 +12,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{debug, warn};
 
 /// Who writes one file often writes the next: a certificate, then its key.
@@ -62,7 +62,8 @@ impl Watch {
         let watcher = watcher.inspect_err(|error| {
             warn!(%error, "no events for changes of files (raise fs.inotify.max_user_instances); they are looked at every {SLOW_LOOK:?}");
         });
-        let slow = interval_at(Instant::now() + SLOW_LOOK, SLOW_LOOK);
+        let mut slow = interval_at(Instant::now() + SLOW_LOOK, SLOW_LOOK);
+        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { watcher: watcher.ok(), folders: BTreeSet::new(), noticed, slow }
     }
 
