@@ -49,10 +49,9 @@ pub(super) async fn settle() {
 }
 
 impl Watch {
-    /// Watches nothing yet, and has noticed something: what changed before it began.
+    /// Watches nothing yet.
     pub(super) fn new() -> Self {
         let noticed = Arc::new(Notify::new());
-        noticed.notify_one();
         let tell = Arc::clone(&noticed);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| may_change_content(event.kind)) {
@@ -79,6 +78,10 @@ impl Watch {
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                 debug!(folder = %folder.display(), %error, "no events for this folder");
             }
+        }
+        if self.folders != folders {
+            // What changed in a new one before its events came was not noticed.
+            self.noticed.notify_one();
         }
         self.folders = folders;
     }
