@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::{self, CertificateFiles, Config, ConfigErrors, Site, Target};
-use crate::tls::{self, LoadedCertificate, Validity};
+use crate::tls::{self, Complaint, Dated, LoadedCertificate};
 
 /// Why a configuration cannot go to work.
 #[derive(Debug, thiserror::Error)]
@@ -134,23 +134,10 @@ impl<'c> Examination<'c> {
                 return None;
             }
         };
-        let chain = files.chain.display();
-        match Validity::of(certificate.not_before, certificate.not_after, self.now) {
-            Validity::Sound => {}
-            Validity::NotYet => {
-                let from = date(certificate.not_before);
-                self.refuse(
-                    key,
-                    format!("{chain} is valid from {from} on, not yet; look at this machine's clock"),
-                );
-            }
-            Validity::Over => {
-                self.refuse(key, format!("{chain} expired on {}; renew it", date(certificate.not_after)));
-            }
-            Validity::EndsSoon(days) => {
-                let until = date(certificate.not_after);
-                self.warn(key, format!("{chain} expires on {until}, in {days} days; renew it"));
-            }
+        match Dated::of(files, &certificate).complaint(self.now) {
+            Some(Complaint::Wrong(text)) => self.refuse(key, text),
+            Some(Complaint::Soon(text)) => self.warn(key, text),
+            None => {}
         }
         Some(certificate)
     }

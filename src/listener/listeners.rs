@@ -18,7 +18,7 @@ pub struct Listeners<H> {
     at_work: Vec<AtWork>,
 }
 
-/// An address that accepts.
+/// An address that accepts until dropped.
 #[derive(Debug)]
 struct AtWork {
     listener: Arc<ArcSwap<Listener>>,
@@ -131,9 +131,15 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
 }
 
 impl AtWork {
-    async fn stop(self) {
+    /// Stop to accept, and wait until the address can be bound again: its socket goes with the task.
+    async fn stop(mut self) {
         self.accepting.abort();
-        // The socket is closed when the task is gone: then the address can be bound again.
-        let _ = self.accepting.await;
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.accepting.abort();
     }
 }

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use crate::listener::Listener;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
-use crate::tls::{Dated, Validity};
+use crate::tls::{Complaint, Dated};
 
 /// Who shows a certificate: `listener` or `upstream`, and its name; and the chain's file.
 type Use = (&'static str, Arc<str>, PathBuf);
@@ -43,7 +43,11 @@ impl Certificates {
             let gauge = metrics.certificate_expiry(kind, name, &chain.display().to_string());
             gauge.set(seconds(dated.not_after));
             self.shown.insert(of.clone(), gauge);
-            warn_of(kind, name, dated);
+            match dated.complaint(SystemTime::now()) {
+                Some(Complaint::Soon(words)) => warn!("{kind} {name}: {words}"),
+                Some(Complaint::Wrong(words)) => error!("{kind} {name}: {words}"),
+                None => {}
+            }
         }
         // A gauge can't be taken back, and an alert must not ring for what is no longer there.
         let gone = before.into_iter().filter(|(of, _)| !in_use.contains_key(of));
@@ -62,26 +66,6 @@ fn in_use(at_work: &[(SocketAddr, Arc<Listener>)], snapshot: &Snapshot) -> BTree
         .filter_map(|(name, upstream)| Some(("upstream", name, upstream.pool.client_certificate()?)));
     let all = of_listeners.chain(of_upstreams);
     all.map(|(kind, name, dated)| ((kind, Arc::clone(name), dated.chain.clone()), dated.clone())).collect()
-}
-
-fn warn_of(kind: &'static str, name: &str, dated: &Dated) {
-    let chain = dated.chain.display();
-    let date = humantime::format_rfc3339_seconds;
-    match dated.validity(SystemTime::now()) {
-        Validity::Sound => {}
-        Validity::EndsSoon(days) => {
-            warn!("{kind} {name}: {chain} expires on {}, in {days} days; renew it", date(dated.not_after));
-        }
-        Validity::Over => {
-            error!("{kind} {name}: {chain} expired on {}; renew it", date(dated.not_after));
-        }
-        Validity::NotYet => {
-            error!(
-                "{kind} {name}: {chain} is valid from {} on, not yet; look at this machine's clock",
-                date(dated.not_before)
-            );
-        }
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds of this century are exact in a float")]

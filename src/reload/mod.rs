@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use self::certificates::Certificates;
@@ -96,8 +96,9 @@ impl Reloads {
     where
         H: Fn(Accepted) + Clone + Send + 'static,
     {
-        self.follow(self.shared.snapshot.load().config.reload.watch);
+        self.follow().await;
         let mut daily = interval(DAILY);
+        daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(Request { cause, answer }) = self.requests.recv() => {
@@ -134,8 +135,7 @@ impl Reloads {
                 error!(cause = cause.label(), "not reloaded: the configuration from before works on");
             }
         }
-        let watch = self.watch.is_some();
-        self.follow(if outcome.is_ok() { self.shared.snapshot.load().config.reload.watch } else { watch });
+        self.follow().await;
         outcome
     }
 
@@ -181,8 +181,9 @@ impl Reloads {
             upstream.retire(next.map(AsRef::as_ref));
             let on_removal = next.unwrap_or(upstream).pool.config().on_removal;
             for endpoint in upstream.pool.without_heir(next.map(|next| &next.pool)) {
-                info!(upstream = %name, endpoint = %endpoint.name(), sessions = endpoint.sessions(), ?on_removal, "an endpoint is removed");
-                if on_removal == OnRemoval::Drain {
+                let (sessions, drain) = (endpoint.sessions(), on_removal == OnRemoval::Drain);
+                info!(upstream = %name, endpoint = %endpoint.name(), sessions, drain, "an endpoint is removed");
+                if drain {
                     let (drain, window) = (endpoint.drain(&shared.sessions).clone(), after.drain.window);
                     tokio::spawn(async move { drain.ask_over(window).await });
                 }
@@ -191,12 +192,20 @@ impl Reloads {
         old
     }
 
-    /// Watch the files of the latest reading, or none.
-    fn follow(&mut self, watch: bool) {
-        match &self.source {
-            Some(source) if watch => self.watch.get_or_insert_with(Watch::new).follow(source.files()),
-            _ => self.watch = None,
+    /// Watch the files of the latest reading, refused or not; or none.
+    async fn follow(&mut self) {
+        let watch = self.watch.take();
+        if !self.shared.snapshot.load().config.reload.watch {
+            return;
         }
+        let Some(source) = self.source.clone() else { return };
+        let mut watch = watch.unwrap_or_else(Watch::new);
+        // A file system that hangs must hold up nobody else.
+        let following = tokio::task::spawn_blocking(move || {
+            watch.follow(source.files());
+            watch
+        });
+        self.watch = following.await.ok();
     }
 
     async fn has_changed(&self) -> bool {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{debug, warn};
 
 /// Who writes one file often writes the next: a certificate, then its key.
@@ -49,10 +49,9 @@ pub(super) async fn settle() {
 }
 
 impl Watch {
-    /// Watches nothing yet, and has noticed something: what changed before it began.
+    /// Watches nothing yet.
     pub(super) fn new() -> Self {
         let noticed = Arc::new(Notify::new());
-        noticed.notify_one();
         let tell = Arc::clone(&noticed);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| may_change_content(event.kind)) {
@@ -62,7 +61,8 @@ impl Watch {
         let watcher = watcher.inspect_err(|error| {
             warn!(%error, "no events for changes of files (raise fs.inotify.max_user_instances); they are looked at every {SLOW_LOOK:?}");
         });
-        let slow = interval_at(Instant::now() + SLOW_LOOK, SLOW_LOOK);
+        let mut slow = interval_at(Instant::now() + SLOW_LOOK, SLOW_LOOK);
+        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { watcher: watcher.ok(), folders: BTreeSet::new(), noticed, slow }
     }
 
@@ -78,6 +78,10 @@ impl Watch {
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                 debug!(folder = %folder.display(), %error, "no events for this folder");
             }
+        }
+        if self.folders != folders {
+            // What changed in a new one before its events came was not noticed.
+            self.noticed.notify_one();
         }
         self.folders = folders;
     }

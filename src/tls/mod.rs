@@ -17,7 +17,7 @@ pub use accept::{AcceptError, accept};
 pub use certificate::{CertificateError, LoadedCertificate, load, load_roots};
 pub use client::{BrokerConnector, BrokerTlsError, Speaks};
 pub use server::{ServerError, ServerTls, Tickets, server_tls};
-pub use validity::{Dated, Validity};
+pub use validity::{Complaint, Dated};
 
 /// The one provider we use. Named wherever a TLS configuration is built: dependencies bring others along.
 #[must_use]

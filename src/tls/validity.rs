@@ -1,4 +1,4 @@
-//! When certificates begin and end to be valid, and what to make of it.
+//! When certificates begin and end to be valid, and what to say of it.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -20,42 +20,40 @@ pub struct Dated {
     pub not_after: SystemTime,
 }
 
-/// A certificate's dates, seen from now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validity {
-    /// It is not valid yet; or the clock is wrong.
-    NotYet,
-    /// It is valid for more than three weeks.
-    Sound,
-    /// It ends in so many whole days.
-    EndsSoon(u64),
-    /// It has ended.
-    Over,
+/// Something to say of a certificate's dates, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Complaint {
+    /// It ends within three weeks.
+    Soon(String),
+    /// Clients refuse it now.
+    Wrong(String),
 }
 
 impl Dated {
-    pub(super) fn of(files: &CertificateFiles, loaded: &LoadedCertificate) -> Self {
+    /// The dates of what was loaded from `files`.
+    #[must_use]
+    pub fn of(files: &CertificateFiles, loaded: &LoadedCertificate) -> Self {
         Self { chain: files.chain.clone(), not_before: loaded.not_before, not_after: loaded.not_after }
     }
 
-    /// How it stands at `now`.
+    /// What is wrong with it at `now`, or soon will be.
     #[must_use]
-    pub fn validity(&self, now: SystemTime) -> Validity {
-        Validity::of(self.not_before, self.not_after, now)
-    }
-}
-
-impl Validity {
-    /// How a certificate of these dates stands at `now`.
-    #[must_use]
-    pub fn of(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> Self {
-        if now < not_before {
-            return Self::NotYet;
+    pub fn complaint(&self, now: SystemTime) -> Option<Complaint> {
+        let chain = self.chain.display();
+        let date = humantime::format_rfc3339_seconds;
+        if now < self.not_before {
+            let from = date(self.not_before);
+            let words = format!("{chain} is valid from {from} on, not yet; look at this machine's clock");
+            return Some(Complaint::Wrong(words));
         }
-        match not_after.duration_since(now) {
-            Err(_) => Self::Over,
-            Ok(left) if left < SOON => Self::EndsSoon(left.as_secs() / (24 * 60 * 60)),
-            Ok(_) => Self::Sound,
+        let until = date(self.not_after);
+        match self.not_after.duration_since(now) {
+            Err(_) => Some(Complaint::Wrong(format!("{chain} expired on {until}; renew it"))),
+            Ok(left) if left < SOON => {
+                let days = left.as_secs() / (24 * 60 * 60);
+                Some(Complaint::Soon(format!("{chain} expires on {until}, in {days} days; renew it")))
+            }
+            Ok(_) => None,
         }
     }
 }
@@ -67,11 +65,15 @@ mod tests {
     #[test]
     fn a_certificate_is_judged_by_its_dates() {
         let day = |day: u64| SystemTime::UNIX_EPOCH + Duration::from_hours(24 * day);
-        let validity = |now| Validity::of(day(10), day(100), day(now));
-        assert_eq!(validity(9), Validity::NotYet);
-        assert_eq!(validity(10), Validity::Sound);
-        assert_eq!(validity(79), Validity::Sound);
-        assert_eq!(validity(80), Validity::EndsSoon(20));
-        assert_eq!(validity(101), Validity::Over);
+        let dated = Dated { chain: "tls.crt".into(), not_before: day(10), not_after: day(100) };
+        let complaint = |now| dated.complaint(day(now));
+        let wrong = |words: &str| Some(Complaint::Wrong(format!("tls.crt {words}")));
+        let early = "is valid from 1970-01-11T00:00:00Z on, not yet; look at this machine's clock";
+        assert_eq!(complaint(9), wrong(early));
+        assert_eq!(complaint(10), None);
+        assert_eq!(complaint(79), None);
+        let soon = "tls.crt expires on 1970-04-11T00:00:00Z, in 20 days; renew it";
+        assert_eq!(complaint(80), Some(Complaint::Soon(soon.into())));
+        assert_eq!(complaint(101), wrong("expired on 1970-04-11T00:00:00Z; renew it"));
     }
 }

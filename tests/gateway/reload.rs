@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use brokergate::reload::Refusal;
 use tempfile::TempDir;
@@ -228,6 +229,36 @@ async fn sessions_of_a_removed_endpoint_stay_or_are_told_to_go() {
         drop((client, visit));
         gate.idle().await;
     }
+}
+
+#[tokio::test]
+async fn goodbyes_of_a_removed_endpoint_are_spread_over_the_window() {
+    let (site, old, new) = (Site::new(), Broker::listen().await, Broker::listen().await);
+    let text =
+        |broker: &Broker| site.text(&[broker.mqtt()], "on_removal = \"drain\"\n[drain]\nwindow = \"1s\"");
+    let gate = site.start(&text(&old)).await;
+    let mut sessions = Vec::new();
+    for index in 0..20 {
+        let name = index.to_string();
+        sessions.push(join(Client::plain(site.plain).await, &old, Kind::Mqtt, &name).await);
+    }
+    site.change(&gate, &text(&new)).await;
+    let began = Instant::now();
+    let leaving = sessions.into_iter().map(|(mut client, visit)| {
+        tokio::spawn(async move {
+            assert_eq!(client.hear_close().await, Some(1001));
+            drop(visit);
+            began.elapsed()
+        })
+    });
+    let mut times = Vec::new();
+    for left in leaving.collect::<Vec<_>>() {
+        times.push(left.await.unwrap());
+    }
+    // All of 20 in one half of the window would be one chance in half a million.
+    let half = Duration::from_millis(500);
+    assert!(times.iter().any(|time| *time < half) && times.iter().any(|time| *time > half), "{times:?}");
+    gate.idle().await;
 }
 
 #[tokio::test]

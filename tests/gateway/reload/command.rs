@@ -1,13 +1,13 @@
 //! The process: SIGHUP, and `brokergate reload` with its exit codes.
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::super::harness::{Broker, raw, within};
+use super::super::harness::{Broker, raw, until, within};
 use super::Site;
 
 /// `brokergate run`, killed when dropped.
@@ -25,7 +25,7 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_brokergate"))
             .args(["run", "--config"])
             .arg(site.file())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(site.log()).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -48,6 +48,18 @@ impl Process {
     async fn until(&self, line: &str) {
         let name = line.split(' ').next().unwrap();
         within(line, async { while self.metric(name).await != line {} }).await;
+    }
+}
+
+impl Site {
+    /// The file of the process's log.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Wait until the log has these words.
+    async fn logged(&self, words: &str) {
+        until(words, || std::fs::read_to_string(self.log()).unwrap().contains(words)).await;
     }
 }
 
@@ -75,6 +87,32 @@ async fn a_hangup_reloads() {
     process.until("brokergate_reloads_total{result=\"applied\"} 2").await;
     process.signal("-TERM").await;
     assert!(within("the end", process.child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn the_log_changes_its_level_and_speaks_of_certificates() {
+    let (site, broker) = (Site::new(), Broker::listen().await);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+    let write = |name: &str, text: String| std::fs::write(site.folder.path().join(name), text).unwrap();
+    write("old.pem", params.self_signed(&key).unwrap().pem() + &key.serialize_pem());
+    let listeners = format!(
+        "[[listeners]]\nname = \"edge\"\naddresses = [\"{}\"]\ntls.certificates = [{{ chain = \"old.pem\", key = \"old.pem\" }}]\n",
+        site.plain
+    );
+    let text = site.text_with(&listeners, &[broker.mqtt()], "[log]\nlevel = \"error\"");
+    let (process, text) = Process::start(&site, &text).await;
+    site.logged("listener edge: ").await;
+    site.logged("old.pem expired on 2021-01-01T00:00:00Z; renew it").await;
+    assert_eq!(reload(&site.file(), &[]).await, (Some(0), "reloaded\n".into()));
+    site.write(&text.replace("\"error\"", "\"info\""));
+    assert_eq!(reload(&site.file(), &[]).await.0, Some(0));
+    site.logged("reloaded the configuration").await;
+    let log = std::fs::read_to_string(site.log()).unwrap();
+    assert_eq!(log.matches("reloaded the configuration").count(), 1, "the first was said to nobody: {log}");
+    drop(process);
 }
 
 #[tokio::test]
