@@ -13,6 +13,7 @@ mod forwarded;
 mod handshake;
 mod harness;
 mod house;
+mod instructions;
 mod limits;
 mod memory;
 mod reload;
