@@ -47,6 +47,36 @@ pub(super) struct Agreed {
     pub(super) group: String,
 }
 
+/// Records on their way out. Its memory is kept, and never cleared.
+#[derive(Default)]
+pub(super) struct Records {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Records {
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+
+    /// Let `write` append up to `most` bytes; it says how many.
+    fn append<E: std::fmt::Display>(
+        &mut self,
+        most: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), Failure> {
+        if self.memory.len() < self.len + most {
+            self.memory.resize(self.len + most, 0);
+        }
+        self.len += write(&mut self.memory[self.len..]).map_err(Failure::new)?;
+        Ok(())
+    }
+}
+
 /// One session's TLS.
 pub(super) struct Tls {
     connection: UnbufferedClientConnection,
@@ -91,7 +121,7 @@ impl Tls {
     pub(super) fn open(
         &mut self,
         records: &mut [u8],
-        out: &mut Vec<u8>,
+        out: &mut Records,
         mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let mut start = 0;
@@ -109,10 +139,7 @@ impl Tls {
                     true
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
-                    let len = out.len();
-                    out.resize(len + RECORD + RECORD_OVERHEAD, 0);
-                    let written = data.encode(&mut out[len..]).map_err(Failure::new)?;
-                    out.truncate(len + written);
+                    out.append(RECORD + RECORD_OVERHEAD, |space| data.encode(space))?;
                     true
                 }
                 ConnectionState::TransmitTlsData(data) => {
@@ -135,27 +162,23 @@ impl Tls {
     }
 
     /// Encrypt `plain` to the end of `out`.
-    pub(super) fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn seal(&mut self, plain: &[u8], out: &mut Records) -> Result<(), Failure> {
         let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
         let ConnectionState::WriteTraffic(mut traffic) = state? else {
             return Err(Failure::new("TLS is not ready to send"));
         };
-        let len = out.len();
-        out.resize(len + plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD, 0);
-        let written = traffic.encrypt(plain, &mut out[len..]).map_err(Failure::new)?;
-        out.truncate(len + written);
-        Ok(())
+        let most = plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD;
+        out.append(most, |space| traffic.encrypt(plain, space))
     }
 
     /// Say that we close (RFC 8446, 6.1).
-    pub(super) fn say_goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn say_goodbye(&mut self, out: &mut Records) -> Result<(), Failure> {
         let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-        if let ConnectionState::WriteTraffic(mut traffic) = state? {
-            let len = out.len();
-            out.resize(len + RECORD_OVERHEAD, 0);
-            let written = traffic.queue_close_notify(&mut out[len..]).map_err(Failure::new)?;
-            out.truncate(len + written);
+        match state? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                out.append(RECORD_OVERHEAD, |space| traffic.queue_close_notify(space))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
