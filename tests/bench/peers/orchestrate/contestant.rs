@@ -24,6 +24,8 @@ pub(super) struct Contestant {
     pub(super) kind: Kind,
     /// What is started; nothing for [`Kind::Direct`].
     program: PathBuf,
+    /// A configuration of one's own instead of ours.
+    configuration: Option<String>,
 }
 
 /// What a contestant is.
@@ -39,15 +41,6 @@ pub(super) enum Kind {
     Traefik,
     /// No proxy at all: clients talk to a broker, without TLS.
     Direct,
-}
-
-/// One way to set a peer up. Where two trade off, each scenario gets the better one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Variant {
-    /// Small buffers: less memory.
-    Lean,
-    /// 64 KiB buffers: less time for a byte.
-    Bulk,
 }
 
 impl Kind {
@@ -66,11 +59,16 @@ impl Kind {
         }
     }
 
-    /// How it is set up for a scenario, where there is a choice.
-    pub(super) fn variant(self, scenario: Scenario) -> Option<Variant> {
+    /// The buffers that it has in a scenario, in KiB, where they are chosen: large ones cost memory, small
+    /// ones cost time for each byte, so each scenario gets what is better there.
+    pub(super) fn buffers(self, scenario: Scenario) -> Option<u32> {
         let is_bulk = matches!(scenario, Scenario::Bulk16 | Scenario::Bulk256);
+        let is_memory = matches!(scenario, Scenario::Memory | Scenario::Growth);
         match self {
-            Self::Nginx | Self::HaProxy => Some(if is_bulk { Variant::Bulk } else { Variant::Lean }),
+            Self::Nginx | Self::HaProxy if is_bulk => Some(64),
+            // HAProxy's idle sessions hold none.
+            Self::Nginx if is_memory => Some(4),
+            Self::Nginx | Self::HaProxy => Some(16),
             _ => None,
         }
     }
@@ -86,13 +84,18 @@ impl Contestant {
             Kind::Traefik => venv.join("bin/traefik"),
             Kind::Brokergate | Kind::BrokergateTcp | Kind::Direct => PathBuf::new(),
         };
-        Self { name: kind.name().to_owned(), kind, program }
+        Self { name: kind.name().to_owned(), kind, program, configuration: None }
     }
 
     /// A build of brokergate, in one of its two forms.
     pub(super) fn brokergate(label: &str, program: &Path, kind: Kind) -> Self {
         let suffix = if kind == Kind::BrokergateTcp { "-tcp" } else { "" };
-        Self { name: format!("{label}{suffix}"), kind, program: program.to_owned() }
+        Self { name: format!("{label}{suffix}"), kind, program: program.to_owned(), configuration: None }
+    }
+
+    /// The same program with another configuration, filled in like ours; [`Kind::Traefik`] with other routes.
+    pub(super) fn with_configuration(&self, label: &str, configuration: String) -> Self {
+        Self { name: label.to_owned(), configuration: Some(configuration), ..self.clone() }
     }
 
     pub(super) fn is_brokergate(&self) -> bool {
@@ -120,16 +123,15 @@ impl Contestant {
 
     /// Starts it, set up for the scenario, and returns once it accepts connections; nothing for the direct way.
     pub(super) fn start(&self, place: &Place, scenario: Scenario) -> Result<Option<Process>> {
-        let variant = self.kind.variant(scenario);
-        let file = |name: &str, template: &str| place.write(name, &place.fill(template, variant));
+        let buffers = self.kind.buffers(scenario);
+        let file = |name: &str, template: &str| {
+            let template = self.configuration.as_deref().unwrap_or(template);
+            place.write(name, &place.fill(template, self.kind, buffers))
+        };
         let arguments: Vec<PathBuf> = match self.kind {
             Kind::Direct => return Ok(None),
             Kind::Brokergate | Kind::BrokergateTcp => {
-                let text = match self.kind {
-                    Kind::BrokergateTcp => place.fill_tcp(BROKERGATE),
-                    _ => place.fill(BROKERGATE, None),
-                };
-                vec!["run".into(), "--config".into(), place.write("brokergate.toml", &text)?]
+                vec!["run".into(), "--config".into(), file("brokergate.toml", BROKERGATE)?]
             }
             // The error output, for what goes wrong before the configuration is read.
             Kind::Nginx => vec!["-e".into(), "stderr".into(), "-c".into(), file("nginx.conf", NGINX)?],
@@ -145,7 +147,7 @@ impl Contestant {
             }
             Kind::Traefik => {
                 file("traefik-routes.toml", TRAEFIK_ROUTES)?;
-                let main = file("traefik.toml", TRAEFIK)?;
+                let main = place.write("traefik.toml", &place.fill(TRAEFIK, self.kind, buffers))?;
                 vec![format!("--configFile={}", main.display()).into()]
             }
         };

@@ -21,6 +21,7 @@ pub(super) enum Figure {
     ResumedCpu,
     StormP50,
     StormP99,
+    HeldTotal,
     HeldMemory,
     HeldCpu,
 }
@@ -72,7 +73,8 @@ impl Figure {
             Self::ResumedCpu => ("resumed.cpu", "connect, resumed: CPU", "ms"),
             Self::StormP50 => ("storm.p50", "traffic beside a storm of connects: p50", "µs"),
             Self::StormP99 => ("storm.p99", "… p99", "µs"),
-            Self::HeldMemory => ("held.memory", "sessions held: memory of each", "KiB"),
+            Self::HeldTotal => ("held.total", "sessions held: memory of the process", "MiB"),
+            Self::HeldMemory => ("held.memory", "sessions held: memory of each since the step before", "KiB"),
             Self::HeldCpu => ("held.cpu", "sessions held, 5000 msg/s over 100 of them: CPU a message", "µs"),
         }
     }
@@ -119,8 +121,8 @@ impl Bound {
         Self { ratio: None, most: Some(most) }
     }
 
-    pub(super) fn holds(self, value: f64, best: f64) -> bool {
-        self.ratio.is_none_or(|ratio| value <= ratio * best) && self.most.is_none_or(|most| value <= most)
+    pub(super) fn holds(self, value: f64, ratio: f64) -> bool {
+        self.ratio.is_none_or(|most| ratio <= most) && self.most.is_none_or(|most| value <= most)
     }
 
     /// Such as `0.5 ×, ≤ 10 KiB`.
@@ -131,7 +133,7 @@ impl Bound {
     }
 }
 
-/// Our own TCP form may cost so much, as a ratio to our WebSocket form, in every figure.
+/// Our own TCP form may cost so much, as a ratio to our WebSocket form, in every figure of the budget.
 pub(super) const TCP_FORM: (f64, f64) = (1.1, 1.0);
 /// With the most sessions held, a message and a session may cost so much, as a ratio to the fewest: flat, as
 /// far as a measurement tells.

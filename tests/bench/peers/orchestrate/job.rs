@@ -42,10 +42,13 @@ pub(super) fn check(kind: Kind, connected: &Value, stats: &Value) -> Result<Stri
     Ok(format!("{version}, {suite}, {}", word("group")))
 }
 
-/// Sees from the clients' last word on a measurement that every message came back, once, and as it was sent.
-pub(super) fn check_messages(idle: &Value) -> Result<()> {
+/// Sees from the clients' last word that all sessions went well, and that every message came back, once, and
+/// as it was sent.
+pub(super) fn check_end(said: &Value) -> Result<()> {
+    let broken = said["broken"].as_u64().unwrap_or(0);
+    ensure!(broken == 0, "{broken} sessions broke: {}", said["first_failure"]);
     for fault in ["lost", "duplicated", "corrupt"] {
-        let count = idle[fault].as_u64().unwrap_or(0);
+        let count = said[fault].as_u64().unwrap_or(0);
         ensure!(count == 0, "{count} messages were {fault}");
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! What a run is asked to do.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use super::contestant::{Contestant, Kind};
@@ -30,6 +31,9 @@ pub(super) struct Options {
     /// A build to measure, instead of target/release/brokergate; several are compared with each other.
     #[arg(long, value_name = "PATH[=LABEL]")]
     brokergate: Vec<String>,
+    /// A contestant with a configuration of one's own, beside the one with ours; see tests/bench/configurations.
+    #[arg(long, value_name = "NAME=FILE[=LABEL]")]
+    configuration: Vec<String>,
     /// Cores of the proxies, as `taskset -c` takes them.
     #[arg(long, default_value = "0", value_name = "CORES")]
     pub(super) proxy_core: String,
@@ -60,6 +64,10 @@ impl Options {
             all.extend(builds.iter().map(|(label, path)| Contestant::brokergate(label, path, kind)));
         }
         all.extend(Kind::PEERS.into_iter().chain([Kind::Direct]).map(|kind| Contestant::peer(kind, &venv)));
+        for argument in &self.configuration {
+            let variant = configured(argument, &all)?;
+            all.push(variant);
+        }
         if let Some(unknown) = self.only.iter().find(|name| all.iter().all(|it| !is_called(it, name))) {
             let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
             bail!("nobody is called {unknown:?}; there are {}", names.join(", "));
@@ -92,6 +100,18 @@ impl Options {
         }
         Ok(builds)
     }
+}
+
+/// `nginx=my.conf=mine`; without a label it is called by the file's name.
+fn configured(argument: &str, all: &[Contestant]) -> Result<Contestant> {
+    let mut parts = argument.splitn(3, '=');
+    let (name, file) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let found = all.iter().find(|it| it.name == name && it.kind != Kind::Direct);
+    let found =
+        found.with_context(|| format!("{argument:?} names nobody; write nginx=FILE or nginx=FILE=LABEL"))?;
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(found.with_configuration(parts.next().unwrap_or(&stem), text))
 }
 
 /// `brokergate` and `brokergate-tcp` mean all builds in that form.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::certificate::Certificate;
-use super::contestant::Variant;
+use super::contestant::Kind;
 
 /// The first port that is tried; all are below those that the kernel gives to outgoing connections.
 const FIRST_PORT: u16 = 21000;
@@ -72,30 +72,14 @@ impl Place {
         Ok(file)
     }
 
-    /// Fills in what stands between @ signs in a configuration toward WebSocket brokers.
-    pub(super) fn fill(&self, template: &str, variant: Option<Variant>) -> String {
-        self.filled(template, variant, "ws", "/mqtt", &self.websocket)
-    }
-
-    /// The same toward TCP brokers.
-    pub(super) fn fill_tcp(&self, template: &str) -> String {
-        self.filled(template, None, "mqtt", "", &self.tcp)
-    }
-
-    fn filled(
-        &self,
-        template: &str,
-        variant: Option<Variant>,
-        scheme: &str,
-        path: &str,
-        brokers: &[SocketAddr],
-    ) -> String {
+    /// Fills in what stands between @ signs in a configuration.
+    pub(super) fn fill(&self, template: &str, kind: Kind, buffers: Option<u32>) -> String {
+        let (scheme, path, brokers) = match kind {
+            Kind::BrokergateTcp => ("mqtt", "", &self.tcp),
+            _ => ("ws", "/mqtt", &self.websocket),
+        };
         let (one, two) = (self.most_sessions, 2 * self.most_sessions + SPARE_FILES / 2);
         let certificate = &self.certificate;
-        let buffer = match variant {
-            Some(Variant::Bulk) => 65536,
-            Some(Variant::Lean) | None => 16384,
-        };
         let mut text = template
             .replace("@WORK@", &self.folder.display().to_string())
             .replace("@CHAIN@", &certificate.chain.display().to_string())
@@ -104,7 +88,7 @@ impl Place {
             .replace("@LISTEN@", &self.listen.to_string())
             .replace("@PORT@", &self.listen.port().to_string())
             .replace("@ADMIN@", &self.admin.to_string())
-            .replace("@BUFFER@", &buffer.to_string())
+            .replace("@BUFFER@", &(buffers.unwrap_or(0) * 1024).to_string())
             .replace("@SESSIONS@", &one.to_string())
             .replace("@SOCKETS@", &two.to_string())
             .replace("@SCHEME@", scheme)

@@ -76,11 +76,11 @@ fn panel(body: &mut String, results: &Results, contestants: &[&Contestant], row:
     }
 }
 
-/// Memory of each session over the number of sessions held, both axes logarithmic.
+/// Memory of the process over the number of sessions held, both axes logarithmic.
 pub(super) fn memory(results: &Results, contestants: &[Contestant]) -> String {
     let (width, height) = (2.0 * PANEL + 20.0, 320.0);
     let (left, right, top, bottom) = (50.0, 120.0, 30.0, 30.0);
-    let rows: Vec<Row> = results.rows().into_iter().filter(|row| row.figure == Figure::HeldMemory).collect();
+    let rows: Vec<Row> = results.rows().into_iter().filter(|row| row.figure == Figure::HeldTotal).collect();
     let lines: Vec<(&Contestant, Vec<(f64, f64)>)> = contestants
         .iter()
         .map(|it| {
@@ -100,13 +100,13 @@ pub(super) fn memory(results: &Results, contestants: &[Contestant]) -> String {
     let y = |value: f64| height - bottom - at(value, up) * (height - top - bottom);
 
     let mut body = String::new();
-    text(&mut body, 0.0, LINE, "class=\"title\"", "memory of each session by sessions held, KiB");
+    text(&mut body, 0.0, LINE, "class=\"title\"", "memory of the process by sessions held, MiB");
     for row in &rows {
         let x = x(row.held as f64);
         let _ = writeln!(body, "<path class=\"grid\" d=\"M{x:.1},{top} V{}\"/>", height - bottom);
         text(&mut body, x, height - bottom + 18.0, "text-anchor=\"middle\"", &row.held.to_string());
     }
-    for value in [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0_f64] {
+    for value in [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0_f64] {
         if (up.0..=up.1).contains(&value.log10()) {
             let y = y(value);
             let _ = writeln!(body, "<path class=\"grid\" d=\"M{left},{y:.1} H{}\"/>", width - right);

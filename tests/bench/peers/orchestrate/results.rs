@@ -1,6 +1,7 @@
 //! What was measured: values by row and contestant, what failed, and how undisturbed it was.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -37,6 +38,21 @@ pub(super) struct Busy {
     pub(super) stolen: f64,
 }
 
+impl Busy {
+    fn mean(usages: &[Usage]) -> Self {
+        let mean =
+            |share: &dyn Fn(&Usage) -> f64| usages.iter().map(share).sum::<f64>() / usages.len() as f64;
+        let cores = |time: Duration, usage: &Usage| time.as_secs_f64() / usage.elapsed.as_secs_f64();
+        Self {
+            proxy: mean(&|it| cores(it.proxy, it)),
+            clients: mean(&|it| cores(it.clients, it)),
+            broker: mean(&|it| cores(it.broker, it)),
+            others: mean(&|it| it.others),
+            stolen: mean(&|it| it.stolen),
+        }
+    }
+}
+
 /// See above.
 #[derive(Debug, Default)]
 pub(super) struct Results {
@@ -56,6 +72,9 @@ impl Results {
     }
 
     pub(super) fn add_usages(&mut self, scenario: Scenario, contestant: &Contestant, usages: &[Usage]) {
+        if usages.is_empty() {
+            return;
+        }
         let key = (scenario.name(), contestant.name.clone());
         self.usages.entry(key).or_default().extend_from_slice(usages);
     }
@@ -72,6 +91,17 @@ impl Results {
         self.values.get(&(row, contestant.to_owned())).and_then(|values| median(values))
     }
 
+    /// A contestant's value to another's. Those of one round are compared with each other, for the machine's
+    /// pace drifts; of the ratios it is the median.
+    pub(super) fn ratio(&self, row: Row, ours: &str, theirs: &str) -> Option<f64> {
+        let values = |name: &str| self.values.get(&(row, name.to_owned()));
+        let (ours, theirs) = (values(ours)?, values(theirs)?);
+        if ours.len() == theirs.len() {
+            return median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());
+        }
+        Some(median(ours)? / median(theirs)?)
+    }
+
     /// The smallest and the largest value.
     pub(super) fn range(&self, row: Row, contestant: &str) -> Option<(f64, f64)> {
         let values = self.values.get(&(row, contestant.to_owned()))?;
@@ -79,22 +109,9 @@ impl Results {
         Some((smallest, values.iter().copied().reduce(f64::max)?))
     }
 
-    /// By scenario and contestant.
-    pub(super) fn busy(&self) -> BTreeMap<(&'static str, &str), Busy> {
-        let mean = |usages: &[Usage], share: &dyn Fn(&Usage) -> f64| {
-            usages.iter().map(share).sum::<f64>() / usages.len().max(1) as f64
-        };
-        let busy = |usages: &Vec<Usage>| Busy {
-            proxy: mean(usages, &|it| it.proxy.as_secs_f64() / it.elapsed.as_secs_f64()),
-            clients: mean(usages, &|it| it.clients.as_secs_f64() / it.elapsed.as_secs_f64()),
-            broker: mean(usages, &|it| it.broker.as_secs_f64() / it.elapsed.as_secs_f64()),
-            others: mean(usages, &|it| it.others),
-            stolen: mean(usages, &|it| it.stolen),
-        };
-        self.usages
-            .iter()
-            .map(|((scenario, name), usages)| ((*scenario, name.as_str()), busy(usages)))
-            .collect()
+    /// How busy the cores were, where a scenario measures time.
+    pub(super) fn busy(&self, scenario: Scenario, contestant: &str) -> Option<Busy> {
+        self.usages.get(&(scenario.name(), contestant.to_owned())).map(|usages| Busy::mean(usages))
     }
 
     /// All of it.
@@ -113,7 +130,8 @@ impl Results {
         let failures = self.failures.iter().map(
             |((scenario, name), why)| json!({ "scenario": scenario, "contestant": name, "reason": why }),
         );
-        let busy = self.busy().into_iter().map(|((scenario, name), busy)| {
+        let busy = self.usages.iter().map(|((scenario, name), usages)| {
+            let busy = Busy::mean(usages);
             json!({
                 "scenario": scenario, "contestant": name, "proxy": busy.proxy, "clients": busy.clients,
                 "broker": busy.broker, "others": busy.others, "stolen": busy.stolen,

@@ -113,21 +113,20 @@ impl Trial<'_> {
     }
 
     /// Gives the first clients a command that measures nothing.
-    pub(super) fn ask(&mut self, command: &str, event: &str) -> Result<Value> {
-        self.clients[0].ask(command, event, PATIENCE)
+    pub(super) fn ask(&mut self, command: &str, event: &str) -> Result<()> {
+        job::check_end(&self.clients[0].ask(command, event, PATIENCE)?)
     }
 
     /// Tells clients to begin something that lasts, and returns without waiting for it.
     pub(super) fn begin(&mut self, clients: usize, command: &str) -> Result<()> {
-        self.clients[clients].say(command)?;
-        self.clients[clients].hear("measuring", PATIENCE)?;
+        self.clients[clients].ask(command, "measuring", PATIENCE)?;
         Ok(())
     }
 
     /// Waits for the end of what was begun so.
     pub(super) fn end(&mut self, clients: usize) -> Result<Value> {
         let answer = self.clients[clients].hear("measured", PATIENCE)?;
-        self.clients[clients].hear("idle", PATIENCE)?;
+        job::check_end(&self.clients[clients].hear("idle", PATIENCE)?)?;
         Ok(answer)
     }
 
@@ -144,7 +143,7 @@ impl Trial<'_> {
             self.clients[0].hear("measured", within).with_context(|| format!("after {command:?}"))?;
         let usage = watch.stop()?;
         let idle = self.clients[0].hear("idle", PATIENCE)?;
-        job::check_messages(&idle)?;
+        job::check_end(&idle)?;
         self.usages.push(usage.clone());
         Ok((answer, usage))
     }
@@ -159,12 +158,7 @@ impl Trial<'_> {
         if self.kind == Kind::Direct { usage.broker } else { usage.proxy }
     }
 
-    /// The proxy's memory in bytes.
-    pub(super) fn memory(&self) -> Result<u64> {
-        self.proxy.as_ref().map_or(Ok(0), |proxy| usage::memory(proxy.group()))
-    }
-
-    /// The same, once it hardly changes: allocators give back late.
+    /// The proxy's memory in bytes, once it hardly changes: allocators give back late.
     pub(super) fn settled_memory(&self) -> Result<u64> {
         let start = Instant::now();
         let mut last = self.memory()?;
@@ -181,6 +175,11 @@ impl Trial<'_> {
     /// How many sessions the place has descriptors for.
     pub(super) fn most_sessions(&self) -> u64 {
         self.stage.place.most_sessions
+    }
+
+    /// The proxy's memory in bytes.
+    fn memory(&self) -> Result<u64> {
+        self.proxy.as_ref().map_or(Ok(0), |proxy| usage::memory(proxy.group()))
     }
 
     fn crew(&self) -> Result<Crew> {

@@ -1,7 +1,7 @@
 //! The results against the budget.
 
 use super::contestant::{Contestant, Kind};
-use super::figure::{Bound, Figure, GROWTH, Row, TCP_FORM};
+use super::figure::{Bound, Budget, Figure, GROWTH, Row, TCP_FORM};
 use super::results::Results;
 
 /// One line of the budget, for one build of the gateway.
@@ -9,25 +9,34 @@ use super::results::Results;
 pub(super) struct Verdict {
     /// Whose.
     pub(super) name: String,
-    /// What.
-    pub(super) title: String,
+    pub(super) row: Row,
     pub(super) value: f64,
-    /// The measure, and whose it is.
-    pub(super) best: f64,
-    pub(super) best_of: String,
-    pub(super) must: String,
-    pub(super) aim: String,
-    pub(super) grade: Grade,
+    /// What it is compared with, and whose that is.
+    pub(super) measure: f64,
+    pub(super) measure_of: String,
+    pub(super) ratio: f64,
+    pub(super) must: Bound,
+    pub(super) aim: Bound,
 }
 
 /// How a figure stands to its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grade {
-    /// Below the aim.
+    /// Within the aim.
     Aim,
-    /// Below what must be, above the aim.
+    /// Within what must be, but not within the aim.
     Must,
     Missed,
+}
+
+impl Verdict {
+    pub(super) fn grade(&self) -> Grade {
+        match () {
+            () if !self.must.holds(self.value, self.ratio) => Grade::Missed,
+            () if !self.aim.holds(self.value, self.ratio) => Grade::Must,
+            () => Grade::Aim,
+        }
+    }
 }
 
 impl Grade {
@@ -42,89 +51,76 @@ impl Grade {
 
 /// All lines of the budget that the results have both sides of.
 pub(super) fn verdicts(results: &Results, contestants: &[Contestant]) -> Vec<Verdict> {
+    let rows = results.rows();
+    let budgeted: Vec<(Row, Budget)> =
+        rows.iter().filter_map(|row| Some((*row, row.figure.budget()?))).collect();
     let mut verdicts = Vec::new();
     for ours in contestants.iter().filter(|contestant| contestant.kind == Kind::Brokergate) {
-        let rows = results.rows();
-        verdicts.extend(rows.iter().filter_map(|row| against_peers(results, contestants, &ours.name, *row)));
-        for figure in [Figure::HeldMemory, Figure::HeldCpu] {
-            verdicts.extend(growth(results, &ours.name, figure));
-        }
-        let tcp = format!("{}-tcp", ours.name);
-        verdicts.extend(rows.iter().filter_map(|row| tcp_form(results, &ours.name, &tcp, *row)));
+        let peers = |(row, budget): &(Row, Budget)| {
+            let best = best(results, contestants, budget.against, *row)?;
+            compare(results, *row, &ours.name, &best, (budget.must, budget.aim))
+        };
+        verdicts.extend(budgeted.iter().filter_map(peers));
+        let held = [Figure::HeldMemory, Figure::HeldCpu];
+        verdicts.extend(held.into_iter().filter_map(|figure| growth(results, &rows, &ours.name, figure)));
+    }
+    for tcp in contestants.iter().filter(|contestant| contestant.kind == Kind::BrokergateTcp) {
+        let Some(websocket) = tcp.name.strip_suffix("-tcp") else { continue };
+        let form = |(row, _): &(Row, Budget)| compare(results, *row, &tcp.name, websocket, bounds(TCP_FORM));
+        verdicts.extend(budgeted.iter().filter_map(form));
     }
     verdicts
 }
 
-/// The best of these kinds in a row: its value and its name.
+/// Who of these kinds is best in a row.
 pub(super) fn best(
     results: &Results,
     contestants: &[Contestant],
     kinds: &[Kind],
     row: Row,
-) -> Option<(f64, String)> {
+) -> Option<String> {
     let peers = contestants.iter().filter(|contestant| kinds.contains(&contestant.kind));
-    let values = peers.filter_map(|peer| Some((results.median(row, &peer.name)?, peer.name.clone())));
-    values.min_by(|one, other| one.0.total_cmp(&other.0))
+    let values = peers.filter_map(|peer| Some((results.median(row, &peer.name)?, &peer.name)));
+    values.min_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name.clone())
 }
 
-fn against_peers(results: &Results, contestants: &[Contestant], name: &str, row: Row) -> Option<Verdict> {
-    let budget = row.figure.budget()?;
-    let (best, best_of) = best(results, contestants, budget.against, row)?;
-    Some(judge(
-        name,
-        row.title(),
-        results.median(row, name)?,
-        (best, best_of),
-        budget.must,
-        budget.aim,
-        row.figure,
-    ))
+fn bounds((must, aim): (f64, f64)) -> (Bound, Bound) {
+    (Bound::ratio(must), Bound::ratio(aim))
 }
 
-/// The most sessions held against the fewest; of memory against the thousand, for a few bear the process' own.
-fn growth(results: &Results, name: &str, figure: Figure) -> Option<Verdict> {
-    let fewest = if figure == Figure::HeldMemory { 1000 } else { 0 };
-    let rows: Vec<Row> =
-        results.rows().into_iter().filter(|row| row.figure == figure && row.held >= fewest).collect();
-    let (first, last) = (*rows.first()?, *rows.last()?);
-    if first == last {
-        return None;
-    }
-    let best = (results.median(first, name)?, format!("with {} held", first.held));
-    let (must, aim) = (Bound::ratio(GROWTH.0), Bound::ratio(GROWTH.1));
-    Some(judge(name, last.title(), results.median(last, name)?, best, must, aim, figure))
+fn compare(
+    results: &Results,
+    row: Row,
+    ours: &str,
+    theirs: &str,
+    (must, aim): (Bound, Bound),
+) -> Option<Verdict> {
+    Some(Verdict {
+        name: ours.to_owned(),
+        row,
+        value: results.median(row, ours)?,
+        measure: results.median(row, theirs)?,
+        measure_of: theirs.to_owned(),
+        ratio: results.ratio(row, ours, theirs)?,
+        must,
+        aim,
+    })
 }
 
-/// Our TCP form against our WebSocket form.
-fn tcp_form(results: &Results, name: &str, tcp: &str, row: Row) -> Option<Verdict> {
-    let best = (results.median(row, name)?, name.to_owned());
-    let (must, aim) = (Bound::ratio(TCP_FORM.0), Bound::ratio(TCP_FORM.1));
-    Some(judge(tcp, row.title(), results.median(row, tcp)?, best, must, aim, row.figure))
-}
-
-fn judge(
-    name: &str,
-    title: String,
-    value: f64,
-    (best, best_of): (f64, String),
-    must: Bound,
-    aim: Bound,
-    figure: Figure,
-) -> Verdict {
-    let (_, _, unit) = figure.words();
-    let grade = match () {
-        () if !must.holds(value, best) => Grade::Missed,
-        () if !aim.holds(value, best) => Grade::Must,
-        () => Grade::Aim,
-    };
-    Verdict {
+/// The most sessions held against the fewest.
+fn growth(results: &Results, rows: &[Row], name: &str, figure: Figure) -> Option<Verdict> {
+    let mut rows = rows.iter().filter(|row| row.figure == figure);
+    let (first, last) = (*rows.next()?, *rows.next_back()?);
+    let (value, measure) = (results.median(last, name)?, results.median(first, name)?);
+    let (must, aim) = bounds(GROWTH);
+    Some(Verdict {
         name: name.to_owned(),
-        title,
+        row: last,
         value,
-        best,
-        best_of,
-        must: must.words(unit),
-        aim: aim.words(unit),
-        grade,
-    }
+        measure,
+        measure_of: format!("with {} held", first.held),
+        ratio: value / measure,
+        must,
+        aim,
+    })
 }
