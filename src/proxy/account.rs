@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::offer::First;
 use super::{Admission, Inner, SessionEvent, Shared};
 use crate::mqtt::{Connect, Level};
 use crate::snapshot::UpstreamAtWork;
 use crate::telemetry::{Open, access};
 use crate::tunnel::{Ending, Moved};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, First};
 
 /// Dropping it counts and logs the session: a session can end at any await.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ mod account;
 mod admission;
 pub mod forwarded;
 pub mod handshake;
-mod offer;
 mod opening;
 pub mod rejection;
 mod session;

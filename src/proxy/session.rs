@@ -17,7 +17,6 @@ use tracing::{info, warn};
 use super::account::Account;
 use super::forwarded::{self, ConnectFacts, Identity};
 use super::handshake::Handshake;
-use super::offer::{self, Answer, First};
 use super::opening::Opening;
 use super::{Inner, Rejection};
 use crate::config::Limits;
@@ -27,7 +26,7 @@ use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
 use crate::telemetry::ErrorChain;
 use crate::tunnel::{Ending, Ends, Framing, Patience, Tunnel};
-use crate::upstream::{Dialled, Hello, Key, Picked, Tried};
+use crate::upstream::{Answer, Dialled, First, Hello, Key, Picked, Tried, offer};
 
 /// Answer a good handshake with 101, and let the session begin behind it.
 pub(super) fn accept(
@@ -220,7 +219,7 @@ impl Session {
             metrics.dial_seconds.record(began.elapsed().as_secs_f64());
         }
         let patience = pool.config().connack_timeout;
-        let answer = offer::offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
+        let answer = offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
             warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %ErrorChain(&error), "a broker did not take a CONNECT");
             NotTaken::Next

@@ -9,6 +9,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod health;
+mod offer;
 mod proxy_protocol;
 mod resolve;
 mod source_address;
@@ -33,6 +34,7 @@ pub use self::dial::{Dialled, Hello};
 pub use self::endpoint::Endpoint;
 pub use self::error::{DialError, Step, UpgradeError};
 pub use self::health::Health;
+pub use self::offer::{Answer, First, OfferError, offer};
 
 /// How often a handshake is let in while no endpoint is up.
 const BETWEEN_CHANCES: Duration = Duration::from_secs(1);
