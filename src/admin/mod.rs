@@ -166,11 +166,25 @@ fn answer(request: &Request<Incoming>, shared: &Shared, stage: Stage) -> Respons
     }
     match (request.uri().path(), stage) {
         ("/live", _) => text(StatusCode::OK, "live\n"),
-        ("/ready", Stage::Ready) => text(StatusCode::OK, "ready\n"),
+        ("/ready", Stage::Ready) => ready(shared),
         ("/ready", Stage::Starting) => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         ("/ready", Stage::Draining) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         ("/metrics", _) => metrics(shared),
         _ => text(StatusCode::NOT_FOUND, "there is /live, /ready and /metrics\n"),
+    }
+}
+
+/// Serving, and each upstream that is `required` has an endpoint up.
+fn ready(shared: &Shared) -> Response<Body> {
+    let now = Instant::now();
+    let snapshot = shared.snapshot.load();
+    let mut pools = snapshot.pools.values().map(|upstream| &upstream.pool);
+    match pools.find(|pool| pool.config().required && !pool.is_available(now)) {
+        None => text(StatusCode::OK, "ready\n"),
+        Some(pool) => {
+            let missing = format!("no endpoint of upstream {} is up\n", pool.name());
+            text(StatusCode::SERVICE_UNAVAILABLE, missing)
+        }
     }
 }
 

@@ -13,8 +13,9 @@ use toml::Spanned;
 use super::endpoint::{Endpoint, EndpointTable, Transport, WrittenEndpoint};
 use super::forwarded::{ForwardedOptions, ForwardedTable};
 use super::listener::CertificateTable;
+use super::probe::{Probe, ProbeTable, WrittenProbe};
 use super::review::{Review, Span};
-use super::value::{Label, Leaf, Written, WrittenList};
+use super::value::{Label, Leaf, OrOff, Written, WrittenList};
 
 /// A named group of brokers.
 #[derive(Debug, Clone)]
@@ -33,6 +34,12 @@ pub struct Upstream {
     pub connack_timeout: Duration,
     /// How long an endpoint that failed to dial is avoided.
     pub avoid: Duration,
+    /// How endpoints are probed; `None` leaves their health to dials.
+    pub probe: Option<Probe>,
+    /// How long the share of an endpoint that returned grows to its weight; zero is at once.
+    pub slow_start: Duration,
+    /// Whether the gateway is ready only while an endpoint is up.
+    pub required: bool,
     /// How long after 1.5 x keepalive we cut a silent client, so that the broker acts first.
     pub keepalive_margin: Duration,
     /// How `wss` and `mqtts` brokers prove themselves.
@@ -58,6 +65,14 @@ pub enum Balance {
     SourceAddress,
 }
 
+impl Balance {
+    /// Whether a share may change for a while: not where that would move clients to other brokers.
+    #[must_use]
+    pub const fn grows_shares(self) -> bool {
+        matches!(self, Self::Weighted | Self::LeastSessions)
+    }
+}
+
 /// How TLS brokers prove themselves, and we to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerTls {
@@ -80,6 +95,9 @@ pub(super) struct UpstreamTable {
     dial_timeout: Written<Duration>,
     connack_timeout: Written<Duration>,
     avoid: Written<Duration>,
+    probe: Option<WrittenProbe>,
+    slow_start: Written<OrOff<Duration>>,
+    required: bool,
     keepalive_margin: Written<Duration>,
     tls: Option<Spanned<BrokerTlsTable>>,
     forwarded: Option<Spanned<ForwardedTable>>,
@@ -114,6 +132,12 @@ impl UpstreamTable {
                  endpoints can tell the client's address by `proxy_protocol`",
             );
         }
+        if let Some(slow_start) = table.slow_start.as_ref().filter(|_| !table.balance.grows_shares()) {
+            review.warning(
+                slow_start.span(),
+                "this balance keeps clients at their brokers, so shares do not grow and this is never used",
+            );
+        }
         let seconds = Duration::from_secs;
         Some(Upstream {
             name: name.get_ref().as_str().into(),
@@ -122,6 +146,12 @@ impl UpstreamTable {
             dial_timeout: review.time(table.dial_timeout, DIAL, seconds(5)),
             connack_timeout: review.time(table.connack_timeout, DIAL, seconds(10)),
             avoid: review.time(table.avoid, Duration::ZERO..=HOUR, seconds(10)),
+            probe: table.probe.and_then(|probe| ProbeTable::check(probe, &endpoints, review)),
+            slow_start: table
+                .slow_start
+                .and_then(|time| review.time_or_off(Some(time), seconds(1)..=HOUR, seconds(1)))
+                .unwrap_or_default(),
+            required: table.required,
             keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
             tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),
             // A large cookie of the web application makes Mosquitto refuse the handshake.

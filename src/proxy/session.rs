@@ -204,7 +204,7 @@ impl Session {
     ) -> Result<(Framing, Answer), NotTaken> {
         let endpoint = picked.endpoint();
         let began = Instant::now();
-        let hello = Hello { arrival: &self.arrival, headers };
+        let hello = Hello { arrival: Some(&self.arrival), headers };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
         let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {

@@ -141,6 +141,29 @@ impl Metrics {
         self.record(|| counter!("brokergate_dials_failed_total", &labels).increment(1));
     }
 
+    /// Count a probe of an endpoint, and how many `seconds` it took if it passed.
+    pub fn probed(
+        &self,
+        upstream: &Arc<str>,
+        endpoint: &Arc<str>,
+        kind: &'static str,
+        result: &'static str,
+        seconds: Option<f64>,
+    ) {
+        let named = [
+            ("upstream", metrics::SharedString::from(Arc::clone(upstream))),
+            ("endpoint", Arc::clone(endpoint).into()),
+        ];
+        let [by_upstream, by_endpoint] = named.clone();
+        let labels = [by_upstream, by_endpoint, ("kind", kind.into()), ("result", result.into())];
+        self.record(|| {
+            counter!("brokergate_probes_total", &labels).increment(1);
+            if let Some(seconds) = seconds {
+                histogram!("brokergate_probe_seconds", &named).record(seconds);
+            }
+        });
+    }
+
     /// Count a CONNACK by its code's name.
     pub fn connack(&self, code: &'static str) {
         self.record(|| counter!("brokergate_connacks_total", "code" => code).increment(1));
@@ -217,12 +240,17 @@ fn describe() {
     );
     describe_gauge!("brokergate_endpoint_sessions", "Sessions an endpoint holds");
     describe_counter!("brokergate_endpoint_sessions_opened_total", "Sessions an endpoint accepted");
-    describe_gauge!("brokergate_endpoint_up", "Whether an endpoint is up (1) or avoided (0)");
+    describe_gauge!(
+        "brokergate_endpoint_up",
+        "Whether an endpoint is up (1), or avoided or down by its probes (0)"
+    );
     describe_histogram!("brokergate_dial_seconds", "How long successful dials took");
     describe_counter!(
         "brokergate_dials_failed_total",
         "Dials and CONNECTs that an endpoint did not take, by reason"
     );
+    describe_counter!("brokergate_probes_total", "Probes of endpoints, by kind and result");
+    describe_histogram!("brokergate_probe_seconds", "How long probes took that passed");
     describe_counter!("brokergate_connacks_total", "CONNACKs of brokers, by code");
     describe_counter!(
         "brokergate_bytes_total",

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::mem::discriminant;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::balance::stable_hash;
-use super::health::{Event, Health};
+use super::health::{Change, Event, Health, Streak, slow_start};
 use crate::config;
 
 /// A broker address of a pool.
@@ -20,6 +20,8 @@ pub struct Endpoint {
     pub(super) server_name: Option<ServerName<'static>>,
     /// The hash of its name: its part in rendezvous hashing.
     pub(super) seed: u64,
+    /// Whether probes have a say.
+    probed: bool,
     record: Arc<Record>,
 }
 
@@ -27,7 +29,14 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 struct Record {
     sessions: AtomicUsize,
-    health: Mutex<Health>,
+    beliefs: Mutex<Beliefs>,
+}
+
+/// What dials and probes have told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beliefs {
+    dials: Health,
+    probes: Streak,
 }
 
 impl Endpoint {
@@ -35,12 +44,14 @@ impl Endpoint {
     pub(super) fn new(
         config: &Arc<config::Endpoint>,
         server_name: Option<ServerName<'static>>,
+        probed: bool,
         old: Option<&Arc<Self>>,
     ) -> Self {
         Self {
             config: Arc::clone(config),
             server_name,
             seed: stable_hash(config.name.as_bytes()),
+            probed,
             record: old.map(|old| Arc::clone(&old.record)).unwrap_or_default(),
         }
     }
@@ -63,16 +74,31 @@ impl Endpoint {
         self.record.sessions.load(Ordering::Relaxed)
     }
 
-    /// What we believe of it.
+    /// What its dials made us believe.
     #[must_use]
     pub fn health(&self) -> Health {
-        *self.record.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.beliefs().dials
     }
 
-    /// Whether it is picked: it is not avoided, or a trial is due.
+    /// Whether its probes say that it is down.
+    #[must_use]
+    pub fn is_down_by_probe(&self) -> bool {
+        self.probed && self.beliefs().probes.is_down()
+    }
+
+    /// Whether it is picked: its probes do not say that it is down, and it is not avoided, or a trial is due.
     #[must_use]
     pub fn is_up(&self, now: Instant) -> bool {
-        self.health().is_open(now)
+        let Beliefs { dials, probes } = *self.beliefs();
+        dials.is_open(now) && !(self.probed && probes.is_down())
+    }
+
+    /// How much of its weight counts, in percent: less than all for a while after its return.
+    pub(super) fn share(&self, slow_start: Duration, now: Instant) -> u32 {
+        match self.health().returned_since() {
+            Some(since) => slow_start::share(now.saturating_duration_since(since), slow_start),
+            None => slow_start::WHOLE,
+        }
     }
 
     /// Whether it is at its cap of sessions.
@@ -101,20 +127,36 @@ impl Endpoint {
 
     /// Leave to dial it; `None` when it is avoided, or somebody else has its trial.
     pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Option<Leave> {
-        let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if !health.is_trial_due(now) {
-            return health.is_open(now).then_some(Leave::Up);
+        let mut beliefs = self.beliefs();
+        if !beliefs.dials.is_trial_due(now) {
+            return beliefs.dials.is_open(now).then_some(Leave::Up);
         }
-        *health = health.after(Event::TrialTaken, Duration::ZERO, now);
+        beliefs.dials = beliefs.dials.after(Event::TrialTaken, Duration::ZERO, now);
         Some(Leave::Trial(Trial { endpoint: Arc::clone(self), is_open: AtomicBool::new(true) }))
     }
 
     /// Let the health follow from what happened. Whether that brought the endpoint back.
     pub(super) fn tell(&self, event: Event, avoid: Duration, now: Instant) -> bool {
-        let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *health;
-        *health = before.after(event, avoid, now);
-        before.avoided_until().is_some() && health.avoided_until().is_none()
+        let mut beliefs = self.beliefs();
+        let before = beliefs.dials;
+        beliefs.dials = before.after(event, avoid, now);
+        before.avoided_until().is_some() && beliefs.dials.avoided_until().is_none()
+    }
+
+    /// Let the health follow from a probe. An endpoint that its probes bring back is tried at once,
+    /// whatever its dials said of the time before.
+    pub(super) fn tell_probe(&self, passed: bool, rise: u32, fall: u32, now: Instant) -> Option<Change> {
+        let mut beliefs = self.beliefs();
+        let (probes, change) = beliefs.probes.after(passed, rise, fall);
+        beliefs.probes = probes;
+        if change == Some(Change::Rose) {
+            beliefs.dials = Health::Returned { since: now };
+        }
+        change
+    }
+
+    fn beliefs(&self) -> MutexGuard<'_, Beliefs> {
+        self.record.beliefs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn max_sessions(&self) -> usize {

@@ -10,6 +10,7 @@ mod endpoint;
 mod error;
 mod health;
 mod offer;
+mod probe;
 mod proxy_protocol;
 mod resolve;
 mod source_address;
@@ -33,8 +34,9 @@ use crate::tls::{BrokerConnector, BrokerTlsError};
 pub use self::dial::{Dialled, Hello};
 pub use self::endpoint::Endpoint;
 pub use self::error::{DialError, Step, UpgradeError};
-pub use self::health::Health;
+pub use self::health::{Change, Health};
 pub use self::offer::{Answer, First, OfferError, offer};
+pub use self::probe::ProbeError;
 
 /// How often a handshake is let in while no endpoint is up.
 const BETWEEN_CHANCES: Duration = Duration::from_secs(1);
@@ -149,7 +151,7 @@ impl Pool {
             .map(|endpoint| {
                 let server_name = server_name(&config.name, endpoint)?;
                 let old = take_same_broker(&mut old, endpoint);
-                Ok(Arc::new(Endpoint::new(endpoint, server_name, old)))
+                Ok(Arc::new(Endpoint::new(endpoint, server_name, config.probe.is_some(), old)))
             })
             .collect::<Result<_, _>>()?;
         let tls = endpoints
@@ -208,6 +210,10 @@ impl Pool {
     /// only restarted is found before its avoided time is over, and not by a herd.
     #[must_use]
     pub fn takes_chance(&self, now: Instant) -> bool {
+        // What its probes say is down is not dialled.
+        if self.endpoints.iter().all(|endpoint| endpoint.is_down_by_probe()) {
+            return false;
+        }
         let mut last = self.last_chance.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last + BETWEEN_CHANCES <= now);
         if is_due {
@@ -250,7 +256,8 @@ impl Pool {
                 Standing::Open
             };
             let weight = endpoint.config().weight.value();
-            Candidate { weight, sessions: endpoint.sessions(), seed: endpoint.seed, standing }
+            let share = endpoint.share(self.config.slow_start, now);
+            Candidate { weight, share, sessions: endpoint.sessions(), seed: endpoint.seed, standing }
         }));
     }
 
@@ -290,7 +297,7 @@ impl Pool {
             return Err(NoEndpoint::Full);
         }
         untried()
-            .filter(|(_, endpoint)| !endpoint.is_full())
+            .filter(|(_, endpoint)| !endpoint.is_full() && !endpoint.is_down_by_probe())
             .min_by_key(|(_, endpoint)| endpoint.health().avoided_until())
             .and_then(|(place, endpoint)| Some(Picked { slot: endpoint.take_slot()?, place, trial: None }))
             .ok_or(NoEndpoint::Down)

@@ -12,6 +12,7 @@ mod failover;
 mod forwarded;
 mod handshake;
 mod harness;
+mod health;
 mod house;
 mod limits;
 mod memory;

@@ -62,6 +62,9 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
         dial_timeout: Duration::from_secs(10),
         connack_timeout: Duration::from_secs(10),
         avoid: AVOID,
+        probe: None,
+        slow_start: Duration::ZERO,
+        required: false,
         keepalive_margin: Duration::ZERO,
         tls: config::BrokerTls::default(),
         forwarded: config::ForwardedOptions::default(),
@@ -99,7 +102,7 @@ impl Client {
     }
 
     fn hello(&self) -> Hello<'_> {
-        Hello { arrival: &self.arrival, headers: &self.headers }
+        Hello { arrival: Some(&self.arrival), headers: &self.headers }
     }
 }
 

@@ -4,6 +4,7 @@ mod broker;
 mod client;
 mod crew;
 pub mod log;
+mod patient;
 mod session;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 pub use broker::{Broker, KINDS, Kind, Visit, accepted};
 pub use client::{Client, Message, Wire, connect_v3, connect_v5, connect_v31, dial_from, publish, secure};
 pub use crew::Crew;
+pub use patient::{Manner, Patient};
 pub use session::Session;
 
 /// What any single step of a test may take. A step that takes longer has hung.
