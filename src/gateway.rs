@@ -114,6 +114,9 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let Self { shared, bound, admin, stage } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        let snapshot = shared.snapshot.load_full();
+        snapshot.looked_up().await;
+        drop(snapshot);
         let mut listening = JoinSet::new();
         for bound in bound {
             info!(listener = %bound.listener().config.name, address = %bound.address(), tls = bound.listener().tls.is_some(), "listening");

@@ -15,7 +15,7 @@ use crate::net::SocketOptions;
 use crate::route::Routes;
 use crate::site::{Files, SiteError};
 use crate::telemetry::Metrics;
-use crate::upstream::{BuildError as UpstreamError, Pool};
+use crate::upstream::{BuildError as UpstreamError, Pool, Resolver};
 
 pub use self::upstream::UpstreamAtWork;
 
@@ -28,8 +28,9 @@ pub struct Snapshot {
     pub routes: Routes<Target>,
     /// The upstreams at work, by name.
     pub pools: BTreeMap<Arc<str>, Arc<UpstreamAtWork>>,
-    /// They probe the pools for as long as this snapshot is at work. Nothing that outlives it may hold them.
-    _scouts: Scouts,
+    resolver: Resolver,
+    /// They look after the pools for as long as this snapshot is at work.
+    scouts: Scouts,
 }
 
 /// What a route leads to, ready to work.
@@ -70,8 +71,8 @@ impl Target {
 }
 
 impl Snapshot {
-    /// Put a configuration to work, within a runtime that lasts: probes run on it until the snapshot is
-    /// dropped. Endpoints that `old` has too keep their health and counts.
+    /// Put a configuration to work, within a runtime that lasts: brokers are probed and names looked up on it
+    /// until the snapshot is dropped. Endpoints that `old` has too keep their health and counts.
     ///
     /// # Errors
     /// When a CA file or a site's root can't be read. Nothing was changed then.
@@ -84,10 +85,15 @@ impl Snapshot {
             keepalive: config.limits.tcp_keepalive,
             user_timeout: config.limits.tcp_user_timeout,
         };
+        let resolver = match old {
+            // What it has learnt stays good.
+            Some(old) if old.config.resolver == config.resolver => old.resolver.clone(),
+            _ => Resolver::new(&config.resolver),
+        };
         let mut pools = BTreeMap::new();
         for (name, upstream) in &config.upstreams {
             let before = old.and_then(|old| old.pools.get(name)).map(|old| &old.pool);
-            let pool = Pool::build(upstream, options, before)?;
+            let pool = Pool::build(upstream, options, &resolver, before)?;
             pools.insert(Arc::clone(name), Arc::new(UpstreamAtWork::new(pool, metrics)));
         }
         let mut routes = Vec::new();
@@ -107,6 +113,12 @@ impl Snapshot {
             routes.push((route.host.clone(), route.path.clone(), target));
         }
         let scouts = Scouts::send(&pools);
-        Ok(Self { config, routes: Routes::build(routes), pools, _scouts: scouts })
+        Ok(Self { config, routes: Routes::build(routes), pools, resolver, scouts })
+    }
+
+    /// Wait until each name that stands for many brokers was looked up once, whatever the answer: before that
+    /// there may be no endpoint. It takes no longer than `resolver.timeout`.
+    pub async fn looked_up(&self) {
+        self.scouts.looked_up().await;
     }
 }

@@ -17,6 +17,7 @@ mod log;
 mod nearest;
 mod pattern;
 mod probe;
+mod resolver;
 mod review;
 mod route;
 mod secret;
@@ -36,7 +37,7 @@ use ipnet::IpNet;
 
 pub use admin::{Admin, AdminAddress, Drain, Runtime};
 pub use backend::{Backend, BackendAddress};
-pub use endpoint::{Endpoint, EndpointAddress, ProxyVersion, Transport};
+pub use endpoint::{Discover, Endpoint, EndpointAddress, ProxyVersion, Transport};
 pub use error::{ConfigErrors, Note};
 pub use forwarded::{ForwardedFor, ForwardedOptions, ForwardedPort, HostHeader, Template, TemplatePart};
 pub use limits::Limits;
@@ -44,6 +45,7 @@ pub use listener::{CertificateFiles, Listener, ListenerTls, TlsVersion};
 pub use log::{Log, LogFormat};
 pub use pattern::{HostPattern, Origins, PathPattern};
 pub use probe::{Probe, ProbeKind, ProbeLogin};
+pub use resolver::Resolver;
 pub use route::{MqttTarget, Redirect, Route, Target};
 pub use secret::Secret;
 pub use site::Site;
@@ -67,6 +69,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Caps, deadlines and sizes.
     pub limits: Limits,
+    /// Who knows the addresses behind names.
+    pub resolver: Resolver,
     /// How long the end may take.
     pub drain: Drain,
     /// Peers whose PROXY preamble and `X-Forwarded-*` headers we believe.

@@ -38,6 +38,10 @@ pub struct Upstream {
     pub probe: Option<Probe>,
     /// How long the share of an endpoint that returned grows to its weight; zero is at once.
     pub slow_start: Duration,
+    /// How often names with `discover` are looked up.
+    pub resolve_interval: Duration,
+    /// The most endpoints that one such name may stand for, 1 or more.
+    pub max_endpoints: usize,
     /// Whether the gateway is ready only while an endpoint is up.
     pub required: bool,
     /// How long after 1.5 x keepalive we cut a silent client, so that the broker acts first.
@@ -97,6 +101,8 @@ pub(super) struct UpstreamTable {
     avoid: Written<Duration>,
     probe: Option<WrittenProbe>,
     slow_start: Written<OrOff<Duration>>,
+    resolve_interval: Written<Duration>,
+    max_endpoints: Option<Spanned<i64>>,
     required: bool,
     keepalive_margin: Written<Duration>,
     tls: Option<Spanned<BrokerTlsTable>>,
@@ -132,6 +138,14 @@ impl UpstreamTable {
                  endpoints can tell the client's address by `proxy_protocol`",
             );
         }
+        let discovers = endpoints.iter().any(|endpoint| endpoint.discover.is_some());
+        let spans = [
+            table.resolve_interval.as_ref().map(Spanned::span),
+            table.max_endpoints.as_ref().map(Spanned::span),
+        ];
+        for span in spans.into_iter().flatten().filter(|_| !discovers && !endpoints.is_empty()) {
+            review.warning(span, "no endpoint here has `discover`, so this is never used");
+        }
         if let Some(slow_start) = table.slow_start.as_ref().filter(|_| !table.balance.grows_shares()) {
             review.warning(
                 slow_start.span(),
@@ -151,6 +165,8 @@ impl UpstreamTable {
                 .slow_start
                 .and_then(|time| review.time_or_off(Some(time), seconds(1)..=HOUR, seconds(1)))
                 .unwrap_or_default(),
+            resolve_interval: review.time(table.resolve_interval, DIAL, seconds(30)),
+            max_endpoints: review.count(table.max_endpoints, 1..=1000, 64),
             required: table.required,
             keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
             tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),

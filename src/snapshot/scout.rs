@@ -1,49 +1,123 @@
-//! Scouts go to the brokers before any client does. They live as long as their snapshot: dropped with it,
-//! they stop where they stand.
+//! Scouts go to the brokers before any client does: they look up the names that stand for many, and probe
+//! each endpoint. They live as long as their snapshot: dropped with it, they stop where they stand.
 //!
 //! They run on the main thread's runtime, where no sessions are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, info, warn};
 
 use super::UpstreamAtWork;
-use crate::config::{Probe, ProbeKind};
+use crate::config::{self, Probe, ProbeKind};
 use crate::telemetry::ErrorChain;
-use crate::upstream::{Change, Endpoint};
+use crate::upstream::{Change, Changes, Endpoint};
+
+/// How soon a name that never had an answer is looked up again.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
+/// How much longer an interval between two look-ups may be, so that many gateways do not ask in step.
+const JITTER: f64 = 0.1;
 
 /// The scouts of a snapshot.
 #[derive(Debug)]
 pub(super) struct Scouts {
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
+    /// Names that were never looked up.
+    first_look_ups: TaskTracker,
 }
 
 impl Scouts {
     /// Send them out, on the runtime that this is called in. Without one, nobody goes.
     pub(super) fn send(pools: &BTreeMap<Arc<str>, Arc<UpstreamAtWork>>) -> Self {
         let mut tasks = JoinSet::new();
+        let first_look_ups = TaskTracker::new();
+        first_look_ups.close();
         if let Ok(runtime) = Handle::try_current() {
-            for upstream in pools.values().filter(|upstream| upstream.pool.config().probe.is_some()) {
-                tasks.spawn_on(probe_all(Arc::clone(upstream)), &runtime);
+            for upstream in pools.values() {
+                let config = upstream.pool.config();
+                for endpoint in config.endpoints.iter().filter(|endpoint| endpoint.discover.is_some()) {
+                    let (upstream, endpoint) = (Arc::clone(upstream), Arc::clone(endpoint));
+                    tasks.spawn_on(discover(upstream, endpoint, first_look_ups.token()), &runtime);
+                }
+                if let Some(probe) = &config.probe {
+                    tasks.spawn_on(probe_all(Arc::clone(upstream), probe.clone()), &runtime);
+                }
             }
         }
-        Self { _tasks: tasks }
+        Self { _tasks: tasks, first_look_ups }
+    }
+
+    /// Wait until each name was looked up once, whatever the answer.
+    pub(super) async fn looked_up(&self) {
+        self.first_look_ups.wait().await;
     }
 }
 
-/// Probe the endpoints of an upstream, each in its own rhythm.
-async fn probe_all(upstream: Arc<UpstreamAtWork>) {
-    let Some(probe) = &upstream.pool.config().probe else { return };
-    let mut rounds = JoinSet::new();
-    for endpoint in upstream.pool.endpoints() {
-        rounds.spawn(probe_again_and_again(Arc::clone(&upstream), Arc::clone(endpoint), probe.clone()));
+/// Look up the name of `endpoint` again and again. When that fails, the last good answer holds on.
+async fn discover(upstream: Arc<UpstreamAtWork>, endpoint: Arc<config::Endpoint>, first: TaskTrackerToken) {
+    let interval = upstream.pool.config().resolve_interval;
+    let mut first = Some(first);
+    let (mut has_answer, mut has_failed, mut was_cut) = (false, false, false);
+    loop {
+        let outcome = upstream.pool.look_up(&endpoint).await;
+        upstream.looked_up(&endpoint, &outcome);
+        let name = &endpoint.name;
+        let adopted = match outcome {
+            Ok(found) => upstream.adopt(&endpoint, found).map_err(|error| ErrorChain(&error).to_string()),
+            Err(error) => Err(ErrorChain(&error).to_string()),
+        };
+        match adopted {
+            Ok(Changes { added, removed, left_out }) => {
+                if !added.is_empty() || !removed.is_empty() {
+                    info!(upstream = %upstream.pool.name(), endpoint = %name, ?added, ?removed, "a name has other brokers");
+                } else if has_failed {
+                    info!(upstream = %upstream.pool.name(), endpoint = %name, "a name is answered again");
+                }
+                if left_out > 0 && !was_cut {
+                    warn!(upstream = %upstream.pool.name(), endpoint = %name, left_out, "a name has more brokers than `max_endpoints`: raise it");
+                }
+                (has_answer, has_failed, was_cut) = (true, false, left_out > 0);
+            }
+            Err(error) if has_failed => {
+                debug!(upstream = %upstream.pool.name(), endpoint = %name, error, "a name has no answer");
+            }
+            Err(error) => {
+                warn!(upstream = %upstream.pool.name(), endpoint = %name, error, "a name has no answer: its last one holds on, if there was any");
+                has_failed = true;
+            }
+        }
+        drop(first.take());
+        let pause = if has_answer { interval } else { interval.min(IMPATIENCE) };
+        sleep(pause + pause.mul_f64(JITTER * fastrand::f64())).await;
     }
-    while rounds.join_next().await.is_some() {}
+}
+
+/// Probe the endpoints of an upstream, each in its own rhythm, those that join later too.
+async fn probe_all(upstream: Arc<UpstreamAtWork>, probe: Probe) {
+    let mut changes = upstream.pool.changes();
+    let mut rounds: Vec<(Arc<Endpoint>, AbortOnDropHandle<()>)> = Vec::new();
+    loop {
+        let endpoints = upstream.pool.endpoints();
+        rounds.retain(|(probed, _)| endpoints.iter().any(|endpoint| Arc::ptr_eq(endpoint, probed)));
+        for endpoint in endpoints.iter() {
+            if !rounds.iter().any(|(probed, _)| Arc::ptr_eq(endpoint, probed)) {
+                let round = probe_again_and_again(Arc::clone(&upstream), Arc::clone(endpoint), probe.clone());
+                rounds.push((Arc::clone(endpoint), AbortOnDropHandle::new(tokio::spawn(round))));
+            }
+        }
+        // The pool is held, so this ends only with us.
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn probe_again_and_again(upstream: Arc<UpstreamAtWork>, endpoint: Arc<Endpoint>, probe: Probe) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{DialError, Step};
 use super::source_address::ConnectError;
 use super::upgrade::{self, Request};
-use super::{Endpoint, Pool, proxy_protocol, resolve};
+use super::{Endpoint, Pool, proxy_protocol};
 use crate::config::{EndpointAddress, Transport};
 use crate::net::{Arrival, Stream};
 use crate::tls::Speaks;
@@ -99,7 +99,7 @@ impl Dial<'_> {
                 Ok(self.connect(&[address], step).await?.into())
             }
             EndpointAddress::Name { host, port: own } => {
-                let found = resolve::resolve(host, port.unwrap_or(*own)).await;
+                let found = self.pool.resolver.addresses(host, port.unwrap_or(*own)).await;
                 let addresses = found.map_err(|source| {
                     self.blame(source, |endpoint, source| DialError::Resolve { endpoint, source })
                 })?;
@@ -219,7 +219,8 @@ mod tests {
         let name = EndpointAddress::Name { host: "broker.example.org".into(), port: 1883 };
         let pool = pool(crate::config::Upstream { dial_timeout, ..upstream([mqtt(name)]) });
         let deadline = Instant::now() + dial_timeout;
-        let dial = Dial { pool: &pool, endpoint: &pool.endpoints()[0], deadline };
+        let endpoints = pool.endpoints();
+        let dial = Dial { pool: &pool, endpoint: &endpoints[0], deadline };
         dial.connect(addresses, &mut Step::Resolve).await
     }
 

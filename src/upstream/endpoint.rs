@@ -40,20 +40,32 @@ struct Beliefs {
 }
 
 impl Endpoint {
-    /// An endpoint that goes on where `old`, of the same address, stands.
+    /// An endpoint that nobody knew; up `since` then, if it joins others that are at work.
     pub(super) fn new(
         config: &Arc<config::Endpoint>,
         server_name: Option<ServerName<'static>>,
         probed: bool,
-        old: Option<&Arc<Self>>,
+        since: Option<Instant>,
     ) -> Self {
+        let dials = since.map(|since| Health::Returned { since }).unwrap_or_default();
+        let beliefs = Mutex::new(Beliefs { dials, ..Beliefs::default() });
         Self {
             config: Arc::clone(config),
             server_name,
             seed: stable_hash(config.name.as_bytes()),
             probed,
-            record: old.map(|old| Arc::clone(&old.record)).unwrap_or_default(),
+            record: Arc::new(Record { beliefs, ..Record::default() }),
         }
+    }
+
+    /// An endpoint that goes on where `old`, of the same address, stands.
+    pub(super) fn of(
+        old: &Self,
+        config: &Arc<config::Endpoint>,
+        server_name: Option<ServerName<'static>>,
+        probed: bool,
+    ) -> Self {
+        Self { record: Arc::clone(&old.record), ..Self::new(config, server_name, probed, None) }
     }
 
     /// Its name in logs and metrics.
@@ -95,7 +107,9 @@ impl Endpoint {
 
     /// How much of its weight counts, in percent: less than all for a while after its return.
     pub(super) fn share(&self, slow_start: Duration, now: Instant) -> u32 {
-        match self.health().returned_since() {
+        // Off as a rule: then nothing is locked for it.
+        let since = if slow_start.is_zero() { None } else { self.health().returned_since() };
+        match since {
             Some(since) => slow_start::share(now.saturating_duration_since(since), slow_start),
             None => slow_start::WHOLE,
         }
@@ -105,6 +119,11 @@ impl Endpoint {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.sessions() >= self.max_sessions()
+    }
+
+    /// Whether nothing about it would change.
+    pub(super) fn is_same(&self, config: &config::Endpoint, probed: bool) -> bool {
+        *self.config == *config && self.probed == probed
     }
 
     /// Whether `other` is the same broker: its health and sessions are ours.

@@ -6,6 +6,7 @@ mod arrival;
 mod balance;
 mod configuration;
 mod connect;
+mod discovery;
 mod drain;
 mod endings;
 mod failover;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Transport, Upstream, Weight};
+use crate::config::{EndpointAddress, Transport, Upstream, Weight};
 use crate::net::{Arrival, Stream};
 
 const OPTIONS: SocketOptions = SocketOptions { keepalive: None, user_timeout: None };
@@ -30,6 +30,7 @@ pub(super) fn mqtt(address: EndpointAddress) -> config::Endpoint {
         max_sessions: None,
         backup: false,
         proxy_protocol: None,
+        discover: None,
     }
 }
 
@@ -64,6 +65,8 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
         avoid: AVOID,
         probe: None,
         slow_start: Duration::ZERO,
+        resolve_interval: Duration::from_secs(30),
+        max_endpoints: 3,
         required: false,
         keepalive_margin: Duration::ZERO,
         tls: config::BrokerTls::default(),
@@ -73,7 +76,7 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
 }
 
 pub(super) fn pool(upstream: Upstream) -> Pool {
-    Pool::build(&Arc::new(upstream), OPTIONS, None).unwrap()
+    Pool::build(&Arc::new(upstream), OPTIONS, &Resolver::default(), None).unwrap()
 }
 
 /// Pick for somebody.

@@ -29,6 +29,13 @@ impl Crew {
         Self::of(broker, endpoint.replace(",  }", " }"))
     }
 
+    /// Listen there, if nobody else does.
+    pub async fn serve_on(address: SocketAddr) -> Option<Self> {
+        let broker = Broker::try_listen_on(&address.to_string()).await.ok()?;
+        let endpoint = broker.mqtt();
+        Some(Self::of(broker, endpoint))
+    }
+
     fn of(broker: Broker, endpoint: String) -> Self {
         let clients = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&clients);
@@ -46,6 +53,10 @@ impl Crew {
     /// The name of its endpoint.
     pub fn name(&self) -> String {
         self.address.to_string()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Listen no more.
