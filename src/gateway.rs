@@ -114,6 +114,7 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let Self { shared, bound, admin, stage } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        // The first client should find brokers.
         let snapshot = shared.snapshot.load_full();
         snapshot.looked_up().await;
         drop(snapshot);

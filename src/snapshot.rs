@@ -28,7 +28,6 @@ pub struct Snapshot {
     pub routes: Routes<Target>,
     /// The upstreams at work, by name.
     pub pools: BTreeMap<Arc<str>, Arc<UpstreamAtWork>>,
-    resolver: Resolver,
     /// They look after the pools for as long as this snapshot is at work.
     scouts: Scouts,
 }
@@ -85,11 +84,8 @@ impl Snapshot {
             keepalive: config.limits.tcp_keepalive,
             user_timeout: config.limits.tcp_user_timeout,
         };
-        let resolver = match old {
-            // What it has learnt stays good.
-            Some(old) if old.config.resolver == config.resolver => old.resolver.clone(),
-            _ => Resolver::new(&config.resolver),
-        };
+        // A new one each time: a reload is how a changed /etc/resolv.conf is read.
+        let resolver = Resolver::new(&config.resolver);
         let mut pools = BTreeMap::new();
         for (name, upstream) in &config.upstreams {
             let before = old.and_then(|old| old.pools.get(name)).map(|old| &old.pool);
@@ -113,7 +109,7 @@ impl Snapshot {
             routes.push((route.host.clone(), route.path.clone(), target));
         }
         let scouts = Scouts::send(&pools);
-        Ok(Self { config, routes: Routes::build(routes), pools, resolver, scouts })
+        Ok(Self { config, routes: Routes::build(routes), pools, scouts })
     }
 
     /// Wait until each name that stands for many brokers was looked up once, whatever the answer: before that

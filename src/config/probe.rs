@@ -1,6 +1,7 @@
 //! `probe` of an upstream: how its endpoints are asked whether they work.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -92,7 +93,7 @@ impl ProbeTable {
     /// The probe, if there is enough of it.
     pub(super) fn check(
         written: WrittenProbe,
-        endpoints: &[std::sync::Arc<Endpoint>],
+        endpoints: &[Arc<Endpoint>],
         review: &mut Review<'_>,
     ) -> Option<Probe> {
         const TIME: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
@@ -144,7 +145,7 @@ impl ProbeTable {
         span: Span,
         port: Option<Spanned<i64>>,
         path: Written<HttpPath>,
-        endpoints: &[std::sync::Arc<Endpoint>],
+        endpoints: &[Arc<Endpoint>],
         review: &mut Review<'_>,
     ) -> Option<ProbeKind> {
         if endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Unix(_))) {

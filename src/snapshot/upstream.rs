@@ -54,7 +54,7 @@ impl UpstreamAtWork {
         outcome: &Result<(), ProbeError>,
     ) {
         let result = outcome.as_ref().map_or_else(ProbeError::label, |()| "passed");
-        let seconds = outcome.is_ok().then(|| took.as_secs_f64());
+        let seconds = outcome.is_ok().then_some(took.as_secs_f64());
         self.metrics.probed(self.pool.name(), endpoint.name(), probe.kind.label(), result, seconds);
     }
 

@@ -37,7 +37,7 @@ impl Pool {
 }
 
 /// Each address is a broker. In their own order: resolvers shuffle.
-fn of_addresses(mut addresses: Vec<SocketAddr>) -> Vec<Found> {
+pub(super) fn of_addresses(mut addresses: Vec<SocketAddr>) -> Vec<Found> {
     addresses.sort_unstable();
     addresses.dedup();
     let found = |address| Found { address: EndpointAddress::Ip(address), weight: None, backup: false };
@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_lowest_priority_serves_by_weight() {
-        let table: [(&[Service], &[(&str, u16, bool)]); 4] = [
+        type Row<'a> = (&'a [Service], &'a [(&'a str, u16, bool)]);
+        let table: [Row<'_>; 4] = [
             (&[service(10, 3, "b"), service(10, 1, "a")], &[("a", 1, false), ("b", 3, false)]),
             (&[service(20, 9, "a"), service(10, 0, "b")], &[("b", 1, false), ("a", 9, true)]),
             (&[service(0, 65535, "a"), service(0, 6554, "b")], &[("a", 1000, false), ("b", 100, false)]),

@@ -2,6 +2,7 @@
 //!
 //! A probe takes no slot and tells passive health nothing; what its result means is a streak's matter.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,7 +115,7 @@ impl Pool {
     async fn get(&self, endpoint: &Endpoint, port: u16, path: &str) -> Result<(), ProbeError> {
         let stream = dial::reach(self, endpoint, Some(port)).await?;
         let host = match &endpoint.config().address {
-            EndpointAddress::Ip(address) => std::net::SocketAddr::new(address.ip(), port).to_string(),
+            EndpointAddress::Ip(address) => SocketAddr::new(address.ip(), port).to_string(),
             EndpointAddress::Name { host, .. } => format!("{host}:{port}"),
             EndpointAddress::Unix(_) => "localhost".to_owned(),
         };

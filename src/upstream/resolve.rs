@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use crate::config;
 
 /// How long "there is no such name" is believed, whatever its zone says: a broker may just be starting.
-const BELIEF_IN_ABSENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const BELIEF_IN_ABSENCE: Duration = Duration::from_secs(5);
 
 /// Who knows the addresses behind names. Clones share what was learnt.
 #[derive(Clone, Default)]

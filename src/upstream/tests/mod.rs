@@ -1,6 +1,7 @@
 //! The words the tests of pools and dials are written in.
 
 mod dial;
+mod members;
 mod pick;
 mod tls;
 
