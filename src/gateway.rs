@@ -150,6 +150,7 @@ impl Gateway {
         if let Some(admin) = admin {
             admin.abort();
         }
+        shared.snapshot.load().rest();
         // Joining the threads would block this one, which may be a test's.
         let workers = Arc::into_inner(workers);
         let _ = tokio::task::spawn_blocking(|| workers.map(Workers::stop)).await;

@@ -112,6 +112,11 @@ impl Snapshot {
         Ok(Self { config, routes: Routes::build(routes), pools, scouts })
     }
 
+    /// Probe nobody and look up no name any more: the gateway has stopped.
+    pub fn rest(&self) {
+        self.scouts.recall();
+    }
+
     /// Wait until each name that stands for many brokers was looked up once, whatever the answer: before that
     /// there may be no endpoint. It takes no longer than `resolver.timeout`.
     pub async fn looked_up(&self) {

@@ -4,7 +4,7 @@
 //! They run on the main thread's runtime, where no sessions are.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -29,7 +29,7 @@ const JITTER: f64 = 0.1;
 #[derive(Debug)]
 pub(super) struct Scouts {
     /// Aborted when dropped.
-    _tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
     /// Names that were never looked up.
     first_look_ups: TaskTracker,
 }
@@ -52,7 +52,12 @@ impl Scouts {
                 }
             }
         }
-        Self { _tasks: tasks, first_look_ups }
+        Self { tasks: Mutex::new(tasks), first_look_ups }
+    }
+
+    /// Call them back: the gateway stops, though somebody may still hold its snapshot.
+    pub(super) fn recall(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 
     /// Wait until each name was looked up once, whatever the answer.

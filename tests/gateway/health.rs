@@ -262,3 +262,18 @@ async fn probes_end_with_their_snapshot() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(patient.examinations().len() <= asked + 1, "one that was under way, and no more");
 }
+
+#[tokio::test]
+async fn probes_end_with_the_gateway() {
+    let patient = Patient::serve("outlives-it", Manner::default()).await;
+    let mut gate =
+        Gate::start(&simple(std::slice::from_ref(&patient.endpoint), &probe("kind = \"mqtt\""))).await;
+    until("a probe", || !patient.examinations().is_empty()).await;
+    let shared = Arc::clone(&gate.shared);
+    gate.ask();
+    gate.stopped().await;
+    let asked = patient.examinations().len();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(patient.examinations().len() <= asked + 1, "one that was under way, and no more");
+    drop(shared);
+}
