@@ -32,6 +32,14 @@ deny:
 test *ARGUMENTS:
     tests/run {{ ARGUMENTS }}
 
+# Instructions of the pure parts against the accepted figures; for instance `just bench-check skim` (needs valgrind)
+bench-check *WORDS:
+    cargo bench --locked --bench instructions -- {{ WORDS }}
+
+# Accept the new figures
+bench-accept *WORDS:
+    cargo bench --locked --bench instructions -- --accept {{ WORDS }}
+
 # Whether Dockerfile, systemd unit and composition hold together
 deploy:
     deploy/check

@@ -1,4 +1,4 @@
-//! The life of the process: bind, serve, drain, stop.
+//! The life of the process: bind, serve, reload, drain, stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,24 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin, AdminError};
 use crate::config::Config;
-use crate::listener::{self, BindError, Bound};
+use crate::listener::{self, BindError, Bound, Listeners, ensure_open_files};
 use crate::proxy::{Rejection, Shared};
+use crate::reload::{Asker, Reloads, Source};
 use crate::snapshot::{BuildError, Snapshot};
 use crate::telemetry::Metrics;
 use crate::tunnel::Ending;
 use crate::worker::Workers;
-
-/// Descriptors of a session: the client's and the broker's.
-const FILES_A_CONNECTION: u64 = 2;
-
-/// Descriptors the process needs beside its connections: listeners, runtimes, log, files of a site.
-const FILES_BESIDE: u64 = 128;
 
 /// What cut work may still take to write its log lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -35,6 +29,8 @@ pub struct Gateway {
     bound: Vec<Bound>,
     admin: Option<Admin>,
     stage: watch::Sender<Stage>,
+    reloads: Reloads,
+    asker: Asker,
 }
 
 /// How far the gateway's life has come; the admin listener's `/ready` looks at it.
@@ -72,17 +68,31 @@ impl Gateway {
         let snapshot = Snapshot::build(Arc::new(config), &metrics, None)?;
         let config = Arc::clone(&snapshot.config);
         let mut bound = Vec::new();
-        for listener in &config.listeners {
-            bound.extend(listener::bind(listener)?);
+        for listener in listener::build(&config.listeners, &[])? {
+            bound.extend(listener::bind(&listener)?);
         }
         let shared = Shared::new(snapshot, metrics);
         let (stage, stages) = watch::channel(Stage::Starting);
+        let (reloads, asker) = Reloads::new(Arc::clone(&shared));
         let admin = match &config.admin {
-            Some(admin) => Some(admin::bind(admin, Arc::clone(&shared), stages)?),
+            Some(admin) => Some(admin::bind(admin, Arc::clone(&shared), stages, asker.clone())?),
             None => None,
         };
-        check_open_files(config.limits.connections);
-        Ok(Self { shared, bound, admin, stage })
+        ensure_open_files(config.limits.connections);
+        Ok(Self { shared, bound, admin, stage, reloads, asker })
+    }
+
+    /// Reload from `source`, where the configuration came from. Without this there is nothing to reload.
+    #[must_use]
+    pub fn reload_from(mut self, source: Source) -> Self {
+        self.reloads.read_from(source);
+        self
+    }
+
+    /// Asks for reloads.
+    #[must_use]
+    pub fn asker(&self) -> &Asker {
+        &self.asker
     }
 
     /// Where it listens for clients, in the configuration's order.
@@ -103,7 +113,7 @@ impl Gateway {
         &self.shared
     }
 
-    /// Serve until `asked` to stop, then drain; `now` cuts a drain short.
+    /// Serve and reload until `asked` to stop, then drain; `now` cuts a drain short.
     ///
     /// # Errors
     /// When the workers can't start.
@@ -112,64 +122,61 @@ impl Gateway {
         asked: impl Future<Output = ()>,
         now: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
-        let Self { shared, bound, admin, stage } = self;
+        let Self { shared, bound, admin, stage, mut reloads, asker: _ } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
         // The first client should find brokers.
         let snapshot = shared.snapshot.load_full();
         snapshot.looked_up().await;
         drop(snapshot);
-        let mut listening = JoinSet::new();
-        for bound in bound {
-            info!(listener = %bound.listener().config.name, address = %bound.address(), tls = bound.listener().tls.is_some(), "listening");
+        let hand = {
             let workers = Arc::clone(&workers);
-            listening.spawn(bound.accept_all(move |accepted| workers.hand(accepted)));
-        }
+            move |accepted| workers.hand(accepted)
+        };
+        let mut listeners = Listeners::start(bound, hand);
         let admin = admin.map(|admin| tokio::spawn(admin.serve()));
         stage.send_replace(Stage::Ready);
-        asked.await;
+        tokio::select! {
+            () = asked => {}
+            never = reloads.serve(&mut listeners) => match never {},
+        }
+        // Whoever asks for a reload now is told that it is too late.
+        drop(reloads);
 
         info!("asked to stop: draining");
         stage.send_replace(Stage::Draining);
         let finished = async {
             let drain = shared.snapshot.load().config.drain.clone();
             tokio::time::sleep(drain.delay).await;
-            listening.shutdown().await;
+            listeners.close().await;
             shared.drain.ask();
-            timeout(drain.window + drain.grace, shared.drain.ended()).await.is_ok()
+            let goodbyes = async {
+                shared.sessions.ask_over(drain.window).await;
+                shared.sessions.ended().await;
+                shared.drain.ended().await;
+            };
+            timeout(drain.window + drain.grace, goodbyes).await.is_ok()
         };
         let finished = tokio::select! {
             finished = finished => finished,
             () = now => false,
         };
         if !finished {
-            warn!(left = shared.drain.work(), "cutting what is left");
-            listening.shutdown().await;
+            warn!(sessions = shared.sessions.work(), "cutting what is left");
+            listeners.close().await;
             shared.drain.cut();
-            let _ = timeout(LAST_LINES, shared.drain.ended()).await;
+            shared.sessions.cut();
+            let ended = async { tokio::join!(shared.sessions.ended(), shared.drain.ended()) };
+            let _ = timeout(LAST_LINES, ended).await;
         }
         if let Some(admin) = admin {
             admin.abort();
         }
         shared.snapshot.load().rest();
+        drop(listeners);
         // Joining the threads would block this one, which may be a test's.
         let workers = Arc::into_inner(workers);
         let _ = tokio::task::spawn_blocking(|| workers.map(Workers::stop)).await;
         info!("stopped");
         Ok(())
-    }
-}
-
-/// Raise the limit of open files, and say when it is too low for what is configured.
-fn check_open_files(connections: usize) {
-    let needed = connections as u64 * FILES_A_CONNECTION + FILES_BESIDE;
-    match listener::raise_open_files() {
-        Some(limit) if limit < needed => warn!(
-            limit,
-            needed,
-            connections,
-            "the limit of open files is too low for limits.connections: raise it (LimitNOFILE, ulimit -n), or lower limits.connections to {}",
-            limit.saturating_sub(FILES_BESIDE) / FILES_A_CONNECTION
-        ),
-        _ => {}
     }
 }

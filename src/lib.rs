@@ -17,6 +17,8 @@ pub mod demo;
 pub mod admin;
 pub mod worker;
 
+pub mod reload;
+
 pub mod listener;
 
 pub mod proxy;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::listener::{Accepted, connection};
-use crate::proxy::Shared;
+use crate::proxy::{Load, Shared};
 
 /// What blocking calls that still run may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -87,18 +87,9 @@ async fn work(
     shared: Arc<Shared>,
     served: Arc<AtomicUsize>,
 ) {
+    let traffic = shared.traffic.open();
     while let Some(accepted) = incoming.recv().await {
-        let load = Load(Arc::clone(&served));
-        tokio::spawn(connection::serve(accepted, Arc::clone(&shared), Box::new(load)));
-    }
-}
-
-/// One connection of a worker, its session included.
-#[derive(Debug)]
-struct Load(Arc<AtomicUsize>);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let load = Load::new(&served, &traffic);
+        tokio::spawn(connection::serve(accepted, Arc::clone(&shared), load));
     }
 }

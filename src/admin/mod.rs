@@ -1,4 +1,6 @@
-//! The admin listener: is it alive, is it ready, and what has it counted.
+//! The admin listener: is it alive, is it ready, what has it counted; and what it is asked to do.
+
+pub mod control;
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +24,8 @@ use crate::config::{self, AdminAddress};
 use crate::mqtt::PacketType;
 use crate::net::{Body, full};
 use crate::proxy::Shared;
-use crate::tunnel::Flow;
+use crate::reload::Asker;
+use crate::tunnel::{Flow, Traffic};
 
 /// How long a request's head, and an idle connection, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,8 +48,15 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Admin {
     socket: Socket,
+    served: Served,
+}
+
+/// What requests are answered from.
+#[derive(Debug, Clone)]
+struct Served {
     shared: Arc<Shared>,
     stage: watch::Receiver<Stage>,
+    asker: Asker,
 }
 
 #[derive(Debug)]
@@ -73,6 +83,7 @@ pub fn bind(
     config: &config::Admin,
     shared: Arc<Shared>,
     stage: watch::Receiver<Stage>,
+    asker: Asker,
 ) -> Result<Admin, AdminError> {
     let socket = match &config.address {
         AdminAddress::Tcp(address) => {
@@ -83,7 +94,7 @@ pub fn bind(
             Socket::Unix(bound.map_err(|source| AdminError { address: path.display().to_string(), source })?)
         }
     };
-    Ok(Admin { socket, shared, stage })
+    Ok(Admin { socket, served: Served { shared, stage, asker } })
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
@@ -114,7 +125,7 @@ impl Admin {
 
     /// Serve for ever.
     pub async fn serve(self) {
-        let Self { socket, shared, stage } = self;
+        let Self { socket, served } = self;
         match &socket {
             Socket::Tcp(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
             Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
@@ -122,10 +133,10 @@ impl Admin {
         loop {
             let accepted = match &socket {
                 Socket::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, _)| serve_one(stream, &shared, &stage))
+                    listener.accept().await.map(|(stream, _)| serve_one(stream, &served))
                 }
                 Socket::Unix(listener) => {
-                    listener.accept().await.map(|(stream, _)| serve_one(stream, &shared, &stage))
+                    listener.accept().await.map(|(stream, _)| serve_one(stream, &served))
                 }
             };
             if let Err(error) = accepted {
@@ -136,16 +147,12 @@ impl Admin {
     }
 }
 
-fn serve_one(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    shared: &Arc<Shared>,
-    stage: &watch::Receiver<Stage>,
-) {
-    let (shared, stage) = (Arc::clone(shared), stage.clone());
+fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, served: &Served) {
+    let served = served.clone();
     tokio::spawn(async move {
         let service = service_fn(|request| {
-            let response = answer(&request, &shared, *stage.borrow());
-            async move { Ok::<_, Infallible>(response) }
+            let served = &served;
+            async move { Ok::<_, Infallible>(answer(&request, served).await) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -158,19 +165,23 @@ fn serve_one(
     });
 }
 
-fn answer(request: &Request<Incoming>, shared: &Shared, stage: Stage) -> Response<Body> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match (request.uri().path(), stage) {
+async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> {
+    let stage = *served.stage.borrow();
+    match (request.uri().path(), request.method()) {
+        ("/reload", &Method::POST) => match control::doubt(request.headers()) {
+            Some(doubt) => doubt,
+            None => control::reload(&served.asker).await,
+        },
+        ("/reload", _) => not_allowed("POST"),
+        (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "live\n"),
-        ("/ready", Stage::Ready) => ready(shared),
-        ("/ready", Stage::Starting) => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        ("/ready", Stage::Draining) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        ("/metrics", _) => metrics(shared),
-        _ => text(StatusCode::NOT_FOUND, "there is /live, /ready and /metrics\n"),
+        ("/ready", _) => match stage {
+            Stage::Ready => ready(&served.shared),
+            Stage::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Stage::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        },
+        ("/metrics", _) => metrics(&served.shared),
+        _ => text(StatusCode::NOT_FOUND, "there is /live, /ready, /metrics, and POST /reload\n"),
     }
 }
 
@@ -188,9 +199,15 @@ fn ready(shared: &Shared) -> Response<Body> {
     }
 }
 
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {methods}\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
 fn metrics(shared: &Shared) -> Response<Body> {
-    publish("up", &shared.traffic.up, shared);
-    publish("down", &shared.traffic.down, shared);
+    publish("up", |traffic| &traffic.up, shared);
+    publish("down", |traffic| &traffic.down, shared);
     for upstream in shared.snapshot.load().pools.values() {
         upstream.publish(Instant::now());
     }
@@ -200,9 +217,11 @@ fn metrics(shared: &Shared) -> Response<Body> {
     response
 }
 
-fn publish(direction: &'static str, flow: &Flow, shared: &Shared) {
-    let packets = PacketType::ALL.iter().map(|packet_type| (packet_type.label(), flow.packets(*packet_type)));
-    shared.metrics.traffic(direction, flow.bytes(), packets);
+fn publish(direction: &'static str, of: impl Fn(&Traffic) -> &Flow, shared: &Shared) {
+    let packets = PacketType::ALL.iter().map(|packet_type| {
+        (packet_type.label(), shared.traffic.sum(|traffic| of(traffic).packets(*packet_type)))
+    });
+    shared.metrics.traffic(direction, shared.traffic.sum(|traffic| of(traffic).bytes()), packets);
 }
 
 fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {

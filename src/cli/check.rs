@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::{self, CertificateFiles, Config, ConfigErrors, Site, Target};
-use crate::tls::{self, LoadedCertificate};
-
-/// Three weeks: long enough for a person to renew a certificate that no program renews.
-const SOON: Duration = Duration::from_hours(21 * 24);
+use crate::tls::{self, Complaint, Dated, LoadedCertificate};
 
 /// Why a configuration cannot go to work.
 #[derive(Debug, thiserror::Error)]
@@ -137,23 +134,10 @@ impl<'c> Examination<'c> {
                 return None;
             }
         };
-        let chain = files.chain.display();
-        match validity(certificate.not_before, certificate.not_after, self.now) {
-            Validity::Sound => {}
-            Validity::NotYet => {
-                let from = date(certificate.not_before);
-                self.refuse(
-                    key,
-                    format!("{chain} is valid from {from} on, not yet; look at this machine's clock"),
-                );
-            }
-            Validity::Over => {
-                self.refuse(key, format!("{chain} expired on {}; renew it", date(certificate.not_after)));
-            }
-            Validity::EndsSoon(days) => {
-                let until = date(certificate.not_after);
-                self.warn(key, format!("{chain} expires on {until}, in {days} days; renew it"));
-            }
+        match Dated::of(files, &certificate).complaint(self.now) {
+            Some(Complaint::Wrong(text)) => self.refuse(key, text),
+            Some(Complaint::Soon(text)) => self.warn(key, text),
+            None => {}
         }
         Some(certificate)
     }
@@ -193,27 +177,6 @@ impl<'c> Examination<'c> {
     }
 }
 
-/// A certificate's dates, seen from now.
-#[derive(Debug, PartialEq, Eq)]
-enum Validity {
-    NotYet,
-    Sound,
-    /// In so many whole days.
-    EndsSoon(u64),
-    Over,
-}
-
-fn validity(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> Validity {
-    if now < not_before {
-        return Validity::NotYet;
-    }
-    match not_after.duration_since(now) {
-        Err(_) => Validity::Over,
-        Ok(left) if left < SOON => Validity::EndsSoon(days(left)),
-        Ok(_) => Validity::Sound,
-    }
-}
-
 fn days(time: Duration) -> u64 {
     time.as_secs() / (24 * 60 * 60)
 }
@@ -229,19 +192,4 @@ fn told(error: impl Into<anyhow::Error>) -> String {
 
 fn lines(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_judged_by_its_dates() {
-        let day = |day: u64| SystemTime::UNIX_EPOCH + Duration::from_hours(24 * day);
-        assert_eq!(validity(day(10), day(100), day(9)), Validity::NotYet);
-        assert_eq!(validity(day(10), day(100), day(10)), Validity::Sound);
-        assert_eq!(validity(day(10), day(100), day(79)), Validity::Sound);
-        assert_eq!(validity(day(10), day(100), day(80)), Validity::EndsSoon(20));
-        assert_eq!(validity(day(10), day(100), day(101)), Validity::Over);
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod completions;
+mod control;
 #[cfg(feature = "demo")]
 mod demo;
 mod run;
@@ -16,7 +17,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::check::CheckError;
-use crate::config::ConfigErrors;
+use self::control::ControlError;
+use crate::config::{AdminAddress, ConfigErrors};
 use crate::gateway::StartError;
 use crate::listener::BindError;
 
@@ -38,6 +40,15 @@ enum Command {
     Run(ConfigArgument),
     /// Say whether a configuration would work, and what it would do.
     Check(ConfigArgument),
+    /// Ask the running gateway to read its configuration again, and say how that went.
+    Reload {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Where its admin listener is, such as 127.0.0.1:9901 or unix:/run/brokergate/admin.sock; by default
+        /// where the configuration says.
+        #[arg(long, value_name = "ADDRESS")]
+        admin: Option<AdminAddress>,
+    },
     /// Show the gateway at work: a broker, a certificate and a page, without any file.
     #[cfg(feature = "demo")]
     Demo {
@@ -75,12 +86,14 @@ pub fn main() -> ExitCode {
         Command::Check(ConfigArgument { config }) => {
             check::run(&config, &mut io::stdout()).map_err(Into::into)
         }
+        Command::Reload { config: ConfigArgument { config }, admin } => control::reload(&config, admin),
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions::run(shell),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    if error.is::<ConfigErrors>() || error.is::<CheckError>() {
+    let is_told = matches!(error.downcast_ref(), Some(ControlError::Refused { .. }));
+    if is_told || error.is::<ConfigErrors>() || error.is::<CheckError>() {
         // Each mistake has its file and line before it already.
         say(&error);
     } else {
@@ -93,7 +106,9 @@ pub fn main() -> ExitCode {
 fn is_configuration(error: &anyhow::Error) -> bool {
     let check = error.downcast_ref::<CheckError>();
     let start = error.downcast_ref::<StartError>();
+    let control = error.downcast_ref::<ControlError>();
     error.is::<ConfigErrors>()
+        || control.is_some_and(ControlError::is_configuration)
         || check.is_some_and(|error| !matches!(error, CheckError::Output(_)))
         || matches!(start, Some(StartError::Build(_) | StartError::Bind(BindError::Tls { .. })))
 }

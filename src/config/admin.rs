@@ -1,8 +1,9 @@
-//! `[runtime]`, `[admin]` and `[drain]`: the process itself.
+//! `[runtime]`, `[admin]`, `[drain]` and `[reload]`: the process itself.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
@@ -45,6 +46,13 @@ pub struct Drain {
     pub window: Duration,
     /// After the goodbyes, sessions have so long to end; then they are cut.
     pub grace: Duration,
+}
+
+/// What makes the gateway read its configuration again, beside being asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reload {
+    /// A change of one of its files does.
+    pub watch: bool,
 }
 
 /// `[runtime]` as written.
@@ -117,6 +125,14 @@ impl Leaf for AdminAddress {
     }
 }
 
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::text(text)
+    }
+}
+
 /// `[drain]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -134,5 +150,18 @@ impl DrainTable {
             window: review.time(self.window, RANGE, Duration::from_secs(5)),
             grace: review.time(self.grace, RANGE, Duration::from_secs(10)),
         }
+    }
+}
+
+/// `[reload]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ReloadTable {
+    watch: Option<bool>,
+}
+
+impl ReloadTable {
+    pub(super) fn check(self) -> Reload {
+        Reload { watch: self.watch.unwrap_or(true) }
     }
 }

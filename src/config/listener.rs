@@ -200,7 +200,7 @@ impl CertificateTable {
         }
         let (chain, key) = table.chain.zip(table.key)?;
         let (Parsed(chain), Parsed(key)) = (chain.into_inner(), key.into_inner());
-        Some(CertificateFiles { chain: review.path(chain), key: review.path(key) })
+        Some(CertificateFiles { chain: review.file(chain), key: review.file(key) })
     }
 }
 

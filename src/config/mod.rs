@@ -27,7 +27,7 @@ mod upstream;
 mod url;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use admin::{Admin, AdminAddress, Drain, Runtime};
+pub use admin::{Admin, AdminAddress, Drain, Reload, Runtime};
 pub use backend::{Backend, BackendAddress};
 pub use endpoint::{Discover, Endpoint, EndpointAddress, ProxyVersion, Transport};
 pub use error::{ConfigErrors, Note};
@@ -49,7 +49,7 @@ pub use resolver::Resolver;
 pub use route::{MqttTarget, Redirect, Route, Target};
 pub use secret::Secret;
 pub use site::Site;
-pub use upstream::{Balance, BrokerTls, Upstream};
+pub use upstream::{Balance, BrokerTls, OnRemoval, Upstream};
 pub use value::Weight;
 
 use document::Document;
@@ -73,6 +73,8 @@ pub struct Config {
     pub resolver: Resolver,
     /// How long the end may take.
     pub drain: Drain,
+    /// What makes it read the configuration again.
+    pub reload: Reload,
     /// Peers whose PROXY preamble and `X-Forwarded-*` headers we believe.
     pub trusted_proxies: Vec<IpNet>,
     /// Where clients arrive. Never empty.
@@ -85,13 +87,31 @@ pub struct Config {
     pub warnings: Vec<Note>,
 }
 
+/// One reading of a configuration file.
+#[derive(Debug)]
+pub struct Reading {
+    /// Every file that has a say: the configuration's own, secrets, certificates, keys, authorities. Known as
+    /// far as the text can be read.
+    pub files: BTreeSet<PathBuf>,
+    /// The configuration, or what is wrong with it.
+    pub config: Result<Config, ConfigErrors>,
+}
+
 /// The configuration in the file at `path`, with the process's environment.
 ///
 /// # Errors
 /// The file cannot be read, or every mistake in it.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let text = read(path)?;
-    parse(path, &text, &|name| std::env::var(name).ok())
+    read(path).config
+}
+
+/// The same, with the names of the files that were read for it, or will be.
+#[must_use]
+pub fn read(path: &Path) -> Reading {
+    let mut files = BTreeSet::from([path.to_owned()]);
+    let config = read_text(path)
+        .and_then(|text| parse_noting(path, &text, &|name| std::env::var(name).ok(), &mut files));
+    Reading { files, config }
 }
 
 /// The configuration in `text`, as if it stood in the file `source`: relative paths start at its folder.
@@ -103,15 +123,25 @@ pub fn parse(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
+    parse_noting(source, text, environment, &mut BTreeSet::new())
+}
+
+fn parse_noting(
+    source: &Path,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<Config, ConfigErrors> {
     let document = Document::parse(source, text)?;
     let mut review = Review::new(&document);
     let tables: ConfigTable = document.read(environment, &mut review);
     let config = tables.check(&mut review);
+    files.extend(review.files().cloned());
     let warnings = review.finish()?;
     Ok(Config { warnings, source: source.to_owned(), ..config })
 }
 
-fn read(path: &Path) -> Result<String, ConfigErrors> {
+fn read_text(path: &Path) -> Result<String, ConfigErrors> {
     let file = path.to_owned();
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

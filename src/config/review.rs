@@ -1,5 +1,6 @@
 //! One reading of a file: what we found wrong in it so far, and the few questions every section asks.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,11 +21,18 @@ pub(super) struct Review<'d> {
     warnings: Vec<Note>,
     /// Keys whose value could not be read. They are not missing, though nobody sees them.
     unread: Vec<String>,
+    files: BTreeSet<PathBuf>,
 }
 
 impl<'d> Review<'d> {
     pub(super) fn new(document: &'d Document<'d>) -> Self {
-        Self { document, mistakes: Vec::new(), warnings: Vec::new(), unread: Vec::new() }
+        Self {
+            document,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            unread: Vec::new(),
+            files: BTreeSet::new(),
+        }
     }
 
     /// Say what is wrong at `span`, and what would be right.
@@ -81,6 +89,19 @@ impl<'d> Review<'d> {
     /// `path` as seen from the file's folder.
     pub(super) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.document.folder().join(path)
+    }
+
+    /// `path` as seen from the file's folder, of a file that is part of the configuration: when it
+    /// changes, the configuration does.
+    pub(super) fn file(&mut self, path: impl AsRef<Path>) -> PathBuf {
+        let path = self.path(path);
+        self.files.insert(path.clone());
+        path
+    }
+
+    /// The files that are part of the configuration, beside its text.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter()
     }
 
     /// A whole number.

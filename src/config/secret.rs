@@ -69,7 +69,7 @@ impl SecretTable {
             review.missing(span, "file", "name the file that holds the value");
             return None;
         };
-        let path = review.path(&file.get_ref().0);
+        let path = review.file(&file.get_ref().0);
         let secret = match fs::read_to_string(&path) {
             Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
             Err(error) => {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::admin::{AdminTable, DrainTable, RuntimeTable};
+use super::admin::{AdminTable, DrainTable, ReloadTable, RuntimeTable};
 use super::limits::LimitsTable;
 use super::listener::ListenerTable;
 use super::log::LogTable;
@@ -29,6 +29,7 @@ pub(super) struct ConfigTable {
     log: LogTable,
     admin: AdminTable,
     drain: DrainTable,
+    reload: ReloadTable,
     limits: LimitsTable,
     resolver: ResolverTable,
     listeners: Option<Spanned<Vec<Spanned<ListenerTable>>>>,
@@ -57,6 +58,7 @@ impl ConfigTable {
             limits: self.limits.check(review),
             resolver: self.resolver.check(review),
             drain: self.drain.check(review),
+            reload: self.reload.check(),
             trusted_proxies,
             listeners,
             routes,

@@ -44,6 +44,8 @@ pub struct Upstream {
     pub max_endpoints: usize,
     /// Whether the gateway is ready only while an endpoint is up.
     pub required: bool,
+    /// What becomes of the sessions of an endpoint that a reload removes.
+    pub on_removal: OnRemoval,
     /// How long after 1.5 x keepalive we cut a silent client, so that the broker acts first.
     pub keepalive_margin: Duration,
     /// How `wss` and `mqtts` brokers prove themselves.
@@ -77,6 +79,17 @@ impl Balance {
     }
 }
 
+/// What becomes of sessions whose endpoint a reload removes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRemoval {
+    /// They live on.
+    #[default]
+    Keep,
+    /// They get the goodbyes of a drain, spread over its window.
+    Drain,
+}
+
 /// How TLS brokers prove themselves, and we to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerTls {
@@ -104,6 +117,7 @@ pub(super) struct UpstreamTable {
     resolve_interval: Written<Duration>,
     max_endpoints: Option<Spanned<i64>>,
     required: bool,
+    on_removal: OnRemoval,
     keepalive_margin: Written<Duration>,
     tls: Option<Spanned<BrokerTlsTable>>,
     forwarded: Option<Spanned<ForwardedTable>>,
@@ -168,6 +182,7 @@ impl UpstreamTable {
             resolve_interval: review.time(table.resolve_interval, DIAL, seconds(30)),
             max_endpoints: review.count(table.max_endpoints, 1..=1000, 64),
             required: table.required,
+            on_removal: table.on_removal,
             keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
             tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),
             // A large cookie of the web application makes Mosquitto refuse the handshake.
@@ -238,7 +253,7 @@ struct BrokerTlsTable {
 impl BrokerTlsTable {
     fn check(self, review: &mut Review<'_>) -> BrokerTls {
         BrokerTls {
-            ca: self.ca.map(|ca| review.path(ca.into_inner().0)),
+            ca: self.ca.map(|ca| review.file(ca.into_inner().0)),
             client_certificate: self
                 .client_certificate
                 .and_then(|files| CertificateTable::check(files, review)),

@@ -9,21 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ProtocolVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 use super::preamble::{self, PreambleError};
 use super::{Accepted, Listener};
 use crate::drain::Watch;
 use crate::net::{Arrival, SocketOptions, Stream, TlsFacts};
-use crate::proxy::{self, Admission, Connection, Rejection, Shared};
-
-/// What a connection holds for the worker that serves it, until the connection and its session end.
-pub use crate::proxy::Load;
+use crate::proxy::{self, Admission, Connection, Load, Rejection, Shared};
+use crate::tls::{self, AcceptError};
 
 /// Serve a client until its HTTP connection ends. A session that it opens lives on by itself.
 pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {
@@ -55,7 +51,7 @@ enum Failure {
     #[error(transparent)]
     Preamble(#[from] PreambleError),
     #[error("the TLS handshake failed: {0}")]
-    Tls(#[source] std::io::Error),
+    Tls(#[source] rustls::Error),
     #[error("plain HTTP on a TLS port; the client should use https or wss")]
     HttpOnTls,
     #[error("TLS on a plain port; the client should use http or ws, or the listener needs `tls`")]
@@ -128,30 +124,45 @@ async fn arrive(
     // Held by the connection, then by its session.
     let admission = shared.admit(arrival.client.ip(), load).ok_or(Failure::Flood)?;
 
-    let first = tokio::select! {
-        first = timeout_at(deadline, first_byte(&stream)) => first.map_err(|_| Failure::Timeout)??,
+    let secured = tokio::select! {
+        secured = timeout_at(deadline, secure(stream, listener, deadline)) => secured,
         // Browsers connect ahead of need: a drain does not wait for what may never come.
         () = watch.asked() => return Ok(()),
     };
-    let stream = match &listener.tls {
-        Some(_) if first.is_ascii_uppercase() => {
-            shared.metrics.rejected(Rejection::HttpOnTls.label());
-            // Whether the client reads it is its own affair.
-            let _ = timeout_at(deadline, answer_plain_http(stream)).await;
-            return Err(Failure::HttpOnTls);
-        }
-        Some(config) => {
-            let accept = accept_tls(stream, config);
-            let (stream, facts) = timeout_at(deadline, accept).await.map_err(|_| Failure::Timeout)??;
-            shared.metrics.tls_handshake(facts.version, facts.resumed);
-            arrival.tls = Some(facts);
-            stream
-        }
-        None if first == HANDSHAKE_RECORD => return Err(Failure::TlsOnPlain),
-        None => Stream::from(stream),
-    };
+    let secured = secured.map_err(|_| Failure::Timeout)?;
+    if matches!(secured, Err(Failure::HttpOnTls)) {
+        shared.metrics.rejected(Rejection::HttpOnTls.label());
+    }
+    let (stream, facts) = secured?;
+    if let Some(facts) = &facts {
+        shared.metrics.tls_handshake(facts.version, facts.resumed);
+    }
+    arrival.tls = facts;
     drop(snapshot);
     Box::pin(serve_http(stream, arrival, admission, listener, shared, watch, deadline)).await
+}
+
+/// The client's stream as its listener has it: behind a TLS handshake, or plain.
+async fn secure(
+    stream: TcpStream,
+    listener: &Listener,
+    deadline: Instant,
+) -> Result<(Stream, Option<TlsFacts>), Failure> {
+    match &listener.tls {
+        Some(config) => match tls::accept(stream, config).await {
+            Ok((stream, facts)) => Ok((stream.into(), Some(facts))),
+            Err(AcceptError::PlainHttp(stream)) => {
+                // Whether the client reads it is its own affair.
+                let _ = timeout_at(deadline, answer_plain_http(stream)).await;
+                Err(Failure::HttpOnTls)
+            }
+            Err(AcceptError::Io(error)) => Err(Failure::Socket(error)),
+            Err(AcceptError::Closed) => Err(Failure::Closed),
+            Err(AcceptError::Tls(error)) => Err(Failure::Tls(error)),
+        },
+        None if first_byte(&stream).await? == HANDSHAKE_RECORD => Err(Failure::TlsOnPlain),
+        None => Ok((stream.into(), None)),
+    }
 }
 
 /// The first byte of a TLS record that holds a ClientHello (RFC 8446, 5.1).
@@ -164,29 +175,6 @@ async fn first_byte(stream: &TcpStream) -> Result<u8, Failure> {
         Ok(_) => Ok(first[0]),
         Err(error) => Err(Failure::Socket(error)),
     }
-}
-
-async fn accept_tls(
-    stream: TcpStream,
-    config: &Arc<rustls::ServerConfig>,
-) -> Result<(Stream, TlsFacts), Failure> {
-    let accept = TlsAcceptor::from(Arc::clone(config)).accept_with(stream, crate::tls::bound);
-    let stream = accept.await.map_err(Failure::Tls)?;
-    let (_, connection) = stream.get_ref();
-    let facts = TlsFacts {
-        version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        },
-        cipher: connection
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or("unknown"),
-        server_name: connection.server_name().map(Box::from),
-        client_common_name: None,
-        resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-    };
-    Ok((stream.into(), facts))
 }
 
 /// Say that this is a TLS port, in the words of the one who asked.

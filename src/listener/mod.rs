@@ -1,6 +1,8 @@
 //! Where clients arrive: bind, accept, and hand each connection to a worker.
 
 pub mod connection;
+mod listeners;
+mod open_files;
 mod preamble;
 
 use std::io;
@@ -8,14 +10,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use crate::config;
 use crate::net::is_passing_accept_error;
-use crate::tls;
+use crate::tls::{self, Dated, ServerTls, Tickets};
+
+pub use self::listeners::{Listeners, Next};
+pub use self::open_files::ensure_open_files;
 
 /// Connections that the kernel completes before we accept them. A storm of reconnects after an outage
 /// must not be refused.
@@ -31,13 +37,20 @@ pub struct Listener {
     pub config: Arc<config::Listener>,
     /// TLS, or plain.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What its resumption tickets are made with.
+    pub tickets: Option<Tickets>,
+    /// When its certificates end.
+    pub certificates: Vec<Dated>,
 }
 
 /// A bound address.
 #[derive(Debug)]
 pub struct Bound {
-    listener: Arc<Listener>,
+    /// Swapped by a reload, for the connections that come then.
+    listener: Arc<ArcSwap<Listener>>,
     socket: TcpListener,
+    /// As configured; port 0 is any.
+    asked: SocketAddr,
     address: SocketAddr,
 }
 
@@ -62,6 +75,21 @@ pub enum BindError {
         name: Arc<str>,
         /// What it was to listen on.
         address: SocketAddr,
+        /// The kernel's no.
+        source: io::Error,
+    },
+    /// The address, which overlaps one of our own.
+    #[error(
+        "listener `{name}` can't listen on {address} while this gateway listens on {own}: \
+         restart it, or remove {own} by one reload and add {address} by the next"
+    )]
+    Ours {
+        /// The listener.
+        name: Arc<str>,
+        /// What it was to listen on.
+        address: SocketAddr,
+        /// What is in its way.
+        own: SocketAddr,
         /// The kernel's no.
         source: io::Error,
     },
@@ -101,23 +129,56 @@ fn hint(error: &io::Error) -> String {
     }
 }
 
+/// The settings of all listeners, ready to work. Clients come back to the address they know, and resume
+/// there with the tickets of whoever is `at_work` on it.
+///
+/// # Errors
+/// The first certificate that does not do.
+pub fn build(
+    configs: &[Arc<config::Listener>],
+    at_work: &[(SocketAddr, Arc<Listener>)],
+) -> Result<Vec<Arc<Listener>>, BindError> {
+    let build = |config: &Arc<config::Listener>| {
+        let before = at_work.iter().filter(|(address, _)| config.addresses.contains(address));
+        let tickets = before.into_iter().find_map(|(_, listener)| listener.tickets.clone());
+        Listener::build(config, tickets).map(Arc::new)
+    };
+    configs.iter().map(build).collect()
+}
+
+impl Listener {
+    fn build(config: &Arc<config::Listener>, tickets: Option<Tickets>) -> Result<Self, BindError> {
+        let tls = config.tls.as_ref().map(|tls| tls::server_tls(tls, tickets)).transpose();
+        let tls = tls.map_err(|source| BindError::Tls { name: Arc::clone(&config.name), source })?;
+        let mut listener =
+            Self { config: Arc::clone(config), tls: None, tickets: None, certificates: Vec::new() };
+        if let Some(ServerTls { config, tickets, certificates }) = tls {
+            (listener.tls, listener.tickets, listener.certificates) =
+                (Some(config), Some(tickets), certificates);
+        }
+        Ok(listener)
+    }
+}
+
 /// Bind all addresses of a listener, within a runtime.
 ///
 /// # Errors
-/// The first address or certificate that does not do; nothing listens then.
-pub fn bind(config: &Arc<config::Listener>) -> Result<Vec<Bound>, BindError> {
-    let name = || Arc::clone(&config.name);
-    let tls = config.tls.as_ref().map(tls::server_config).transpose();
-    let tls = tls.map_err(|source| BindError::Tls { name: name(), source })?;
-    let listener = Arc::new(Listener { config: Arc::clone(config), tls });
-    let bind = |&address: &SocketAddr| {
-        let listener = Arc::clone(&listener);
-        bind_one(listener, address).map_err(|source| BindError::Address { name: name(), address, source })
-    };
-    config.addresses.iter().map(bind).collect()
+/// The first address that does not do; nothing listens then.
+pub fn bind(listener: &Arc<Listener>) -> Result<Vec<Bound>, BindError> {
+    listener.config.addresses.iter().map(|address| bind_one(listener, *address)).collect()
 }
 
-fn bind_one(listener: Arc<Listener>, address: SocketAddr) -> io::Result<Bound> {
+fn bind_one(listener: &Arc<Listener>, address: SocketAddr) -> Result<Bound, BindError> {
+    listen(address)
+        .and_then(|socket| {
+            let bound = socket.local_addr()?;
+            let listener = Arc::new(ArcSwap::from(Arc::clone(listener)));
+            Ok(Bound { listener, socket, asked: address, address: bound })
+        })
+        .map_err(|source| BindError::Address { name: Arc::clone(&listener.config.name), address, source })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -127,9 +188,7 @@ fn bind_one(listener: Arc<Listener>, address: SocketAddr) -> io::Result<Bound> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let socket = TcpListener::from_std(socket.into())?;
-    let address = socket.local_addr()?;
-    Ok(Bound { listener, socket, address })
+    TcpListener::from_std(socket.into())
 }
 
 impl Bound {
@@ -139,23 +198,17 @@ impl Bound {
         self.address
     }
 
-    /// The listener it belongs to.
-    #[must_use]
-    pub fn listener(&self) -> &Arc<Listener> {
-        &self.listener
-    }
-
     /// Accept for ever. Dropping the future stops listening.
-    pub async fn accept_all(self, mut hand: impl FnMut(Accepted)) {
+    async fn accept_all(self, hand: impl Fn(Accepted)) {
         loop {
             match accept(&self.socket).await {
-                Ok((stream, peer)) => hand(Accepted { listener: Arc::clone(&self.listener), stream, peer }),
+                Ok((stream, peer)) => hand(Accepted { listener: self.listener.load_full(), stream, peer }),
                 Err(error) if is_passing_accept_error(&error) => {
-                    debug!(listener = %self.listener.config.name, %error, "a client left before it was accepted");
+                    debug!(listener = %self.listener.load().config.name, %error, "a client left before it was accepted");
                 }
                 Err(error) => {
                     error!(
-                        listener = %self.listener.config.name, %error,
+                        listener = %self.listener.load().config.name, %error,
                         "can't accept for now; raise the limit of open files, or lower limits.connections"
                     );
                     tokio::time::sleep(REST).await;
@@ -169,15 +222,4 @@ impl Bound {
 async fn accept(socket: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
     let (stream, peer) = socket.accept().await?;
     Ok((stream.into_std()?, peer))
-}
-
-/// The soft limit of open files, raised to the hard one; `None` where it can't be read.
-pub fn raise_open_files() -> Option<u64> {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => Some(limit),
-        Err(error) => {
-            warn!(%error, "can't raise the limit of open files");
-            rlimit::getrlimit(rlimit::Resource::NOFILE).ok().map(|(soft, _)| soft)
-        }
-    }
 }

@@ -4,8 +4,10 @@ mod arrival;
 mod body;
 mod socket;
 mod stream;
+mod tls;
 
 pub use arrival::{Arrival, TlsFacts};
 pub use body::{Body, empty, full};
 pub use socket::{SocketOptions, is_passing_accept_error};
 pub use stream::Stream;
+pub use tls::TlsStream;

@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsStream;
+use tokio_rustls::client;
+
+use super::TlsStream;
 
 /// A connected byte stream. TLS is boxed: its state is a kilobyte, and an enum is as large as its
 /// largest variant.
@@ -14,8 +16,10 @@ use tokio_rustls::TlsStream;
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
-    /// TLS over TCP, of either side.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// TLS toward a client.
+    Tls(Box<TlsStream>),
+    /// TLS toward a broker.
+    BrokerTls(Box<client::TlsStream<TcpStream>>),
     /// A Unix socket.
     Unix(UnixStream),
 }
@@ -32,15 +36,15 @@ impl From<UnixStream> for Stream {
     }
 }
 
-impl From<tokio_rustls::server::TlsStream<TcpStream>> for Stream {
-    fn from(stream: tokio_rustls::server::TlsStream<TcpStream>) -> Self {
-        Self::Tls(Box::new(stream.into()))
+impl From<TlsStream> for Stream {
+    fn from(stream: TlsStream) -> Self {
+        Self::Tls(Box::new(stream))
     }
 }
 
-impl From<tokio_rustls::client::TlsStream<TcpStream>> for Stream {
-    fn from(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
-        Self::Tls(Box::new(stream.into()))
+impl From<client::TlsStream<TcpStream>> for Stream {
+    fn from(stream: client::TlsStream<TcpStream>) -> Self {
+        Self::BrokerTls(Box::new(stream))
     }
 }
 
@@ -49,6 +53,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -59,6 +64,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -68,6 +74,7 @@ impl AsyncWrite for Stream {
             // A socket has nothing to flush.
             Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -75,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -7,9 +7,8 @@ use tokio::time::Instant;
 
 use super::{Admission, Inner, SessionEvent, Shared};
 use crate::mqtt::{Connect, Level};
-use crate::snapshot::UpstreamAtWork;
-use crate::telemetry::{Open, access};
-use crate::tunnel::{Ending, Moved};
+use crate::telemetry::{EndpointMetrics, Open, access};
+use crate::tunnel::{Ending, Moved, Traffic};
 use crate::upstream::{Endpoint, First};
 
 /// Dropping it counts and logs the session: a session can end at any await.
@@ -19,7 +18,8 @@ pub(super) struct Account {
     /// Endpoints tried.
     pub(super) attempts: usize,
     client: SocketAddr,
-    upstream: Arc<UpstreamAtWork>,
+    /// By its name: a session outlives the configuration it came by.
+    upstream: Arc<str>,
     endpoint: Option<Arc<Endpoint>>,
     connect: Option<Introduction>,
     began: Instant,
@@ -30,7 +30,7 @@ pub(super) struct Account {
     endpoint_sessions: Option<Open>,
     _sessions: Open,
     /// The connection's slots are the session's now.
-    _admission: Arc<Admission>,
+    admission: Arc<Admission>,
 }
 
 /// What the log says of a CONNECT.
@@ -43,7 +43,7 @@ struct Introduction {
 }
 
 impl Account {
-    pub(super) fn open(client: SocketAddr, log: bool, inner: &Inner, upstream: &Arc<UpstreamAtWork>) -> Self {
+    pub(super) fn open(client: SocketAddr, log: bool, inner: &Inner, upstream: &Arc<str>) -> Self {
         Self {
             shared: Arc::clone(&inner.shared),
             attempts: 0,
@@ -58,7 +58,7 @@ impl Account {
             log,
             endpoint_sessions: None,
             _sessions: Open::new(&inner.shared.metrics.sessions),
-            _admission: Arc::clone(&inner.admission),
+            admission: Arc::clone(&inner.admission),
         }
     }
 
@@ -73,12 +73,17 @@ impl Account {
     }
 
     /// A broker has answered the CONNECT.
-    pub(super) fn commit(&mut self, endpoint: &Arc<Endpoint>, first: &First) {
+    pub(super) fn commit(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        metrics: Option<&EndpointMetrics>,
+        first: &First,
+    ) {
         self.shared.metrics.connect_seconds.record(self.began.elapsed().as_secs_f64());
         if let First::Connack(connack) = first {
             self.shared.metrics.connack(connack.label());
         }
-        if let Some(metrics) = self.upstream.metrics(endpoint) {
+        if let Some(metrics) = metrics {
             metrics.opened.increment(1);
             self.endpoint_sessions = Some(Open::new(&metrics.sessions));
         }
@@ -89,6 +94,11 @@ impl Account {
     /// What the tunnel moved, up and down.
     pub(super) fn moved(&mut self, (up, down): (Moved, Moved)) {
         (self.up, self.down) = (up, down);
+    }
+
+    /// What flows on the session's worker.
+    pub(super) fn traffic(&self) -> &Traffic {
+        self.admission.traffic()
     }
 
     fn tell(&self, opened: bool) {
@@ -124,7 +134,7 @@ impl Drop for Account {
             username: connect.and_then(|connect| connect.username.as_deref()),
             protocol: connect.map_or("", |connect| connect.level.label()),
             keepalive: connect.map_or(0, |connect| connect.keepalive),
-            upstream: self.upstream.pool.name(),
+            upstream: &self.upstream,
             endpoint: self.endpoint.as_ref().map_or("", |endpoint| endpoint.name()),
             attempts: self.attempts,
             duration: self.began.elapsed(),

@@ -2,18 +2,38 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Limit;
 use crate::config::Limits;
 use crate::permit::{AddressCap, AddressPermit, Cap, Permit};
 use crate::telemetry::{Metrics, Open};
+use crate::tunnel::Traffic;
 
 /// Connections over a cap that may arrive nevertheless, to be answered 503: a client that is only hung up
 /// on comes back at once, and nobody learns why.
 const TOLD: usize = 256;
 
-/// What the connection's worker counts it by.
-pub type Load = Box<dyn std::fmt::Debug + Send + Sync>;
+/// One connection among those of its worker, its session included.
+#[derive(Debug)]
+pub struct Load {
+    served: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
+}
+
+impl Load {
+    /// One of `served`, which has counted it already: dropping it counts it off.
+    #[must_use]
+    pub fn new(served: &Arc<AtomicUsize>, traffic: &Arc<Traffic>) -> Self {
+        Self { served: Arc::clone(served), traffic: Arc::clone(traffic) }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.served.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The caps at work.
 #[derive(Debug)]
@@ -30,16 +50,22 @@ pub struct Admission {
     _connection: Permit,
     _address: Option<AddressPermit>,
     _open: Open,
-    _load: Load,
+    load: Load,
 }
 
 impl Caps {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             connections: Cap::new(limits.connections),
-            addresses: AddressCap::new(limits.connections_per_address.unwrap_or(usize::MAX)),
+            addresses: AddressCap::new(an_address(limits)),
             told: Cap::new(TOLD),
         }
+    }
+
+    /// Other caps from now on. Who is in stays in.
+    pub(super) fn change(&self, limits: &Limits) {
+        self.connections.set_limit(limits.connections);
+        self.addresses.set_limit(an_address(limits));
     }
 
     /// `address` is the one whose cap counts, if any.
@@ -59,9 +85,13 @@ impl Caps {
             _connection: connection,
             _address: address,
             _open: Open::new(&metrics.connections),
-            _load: load,
+            load,
         })
     }
+}
+
+fn an_address(limits: &Limits) -> usize {
+    limits.connections_per_address.unwrap_or(usize::MAX)
 }
 
 impl Admission {
@@ -69,5 +99,10 @@ impl Admission {
     #[must_use]
     pub const fn refused(&self) -> Option<Limit> {
         self.refused
+    }
+
+    /// What flows on the connection's worker.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.load.traffic
     }
 }

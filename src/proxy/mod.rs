@@ -20,13 +20,13 @@ use tracing::warn;
 
 use self::admission::Caps;
 use crate::backend::{Backend, BackendError};
-use crate::config::{self, Redirect};
+use crate::config::{self, Limits, Redirect};
 use crate::drain::Drain;
 use crate::net::{Arrival, Body, empty};
 use crate::route::requested_host;
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::{ErrorChain, Metrics, access};
-use crate::tunnel::Traffic;
+use crate::tunnel::AllTraffic;
 
 pub use self::admission::{Admission, Load};
 pub use self::rejection::{Limit, Rejection};
@@ -38,10 +38,12 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Who asks us all to finish.
+    /// Asks connections to finish, and what a backend is joined to.
     pub drain: Drain,
+    /// Asks sessions.
+    pub sessions: Drain,
     /// What flows through sessions.
-    pub traffic: Arc<Traffic>,
+    pub traffic: AllTraffic,
     caps: Caps,
     observer: OnceLock<Observer>,
 }
@@ -91,7 +93,8 @@ impl Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             drain: Drain::new(),
-            traffic: Arc::default(),
+            sessions: Drain::new(),
+            traffic: AllTraffic::default(),
             caps,
             observer: OnceLock::new(),
         })
@@ -112,6 +115,11 @@ impl Shared {
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.snapshot.load().config.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// Other caps from now on. Who is in stays in.
+    pub fn change_limits(&self, limits: &Limits) {
+        self.caps.change(limits);
     }
 
     /// Let a connection in; see [`Admission`]. `None` is one too many even to be told so.
@@ -179,7 +187,7 @@ async fn answer_or_reject(
     if let Some(limit) = inner.admission.refused() {
         return Err(Rejection::Full(limit));
     }
-    if inner.shared.drain.watch().is_asked() {
+    if inner.shared.drain.is_asked() {
         return Err(Rejection::Draining);
     }
     let host = requested_host(&request).map_err(Rejection::BadHost)?;

@@ -1,5 +1,6 @@
 //! One MQTT session: 101, CONNECT, a broker, the tunnel, and one ending that is counted and logged.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,10 +52,9 @@ pub(super) fn accept(
         ..inner.arrival.clone()
     };
     let session = Session {
-        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream),
-        watch: inner.shared.drain.watch(),
+        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
+        watch: inner.shared.sessions.watch(),
         limits: snapshot.config.limits.clone(),
-        goodbye_window: snapshot.config.drain.window,
         arrival,
         identity,
         upstream: Arc::clone(upstream),
@@ -68,7 +68,6 @@ struct Session {
     account: Account,
     watch: Watch,
     limits: Limits,
-    goodbye_window: Duration,
     arrival: Arrival,
     identity: Identity,
     upstream: Arc<UpstreamAtWork>,
@@ -79,7 +78,6 @@ struct Joined {
     tunnel: Tunnel,
     account: Account,
     watch: Watch,
-    goodbye_window: Duration,
     picked: Picked,
 }
 
@@ -94,15 +92,8 @@ struct Found {
 /// allocation of its own, which is gone when the tunnel runs.
 async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
     let Some(mut joined) = opening.await else { return };
-    let shared = Arc::clone(&joined.account.shared);
-    let asked = async {
-        joined.watch.asked().await;
-        // Goodbyes are spread, so that the clients do not come back all at once.
-        let pause = joined.goodbye_window.mul_f64(fastrand::f64());
-        Box::pin(tokio::time::sleep(pause)).await;
-    };
     let ending = tokio::select! {
-        ending = joined.tunnel.run(asked, &shared.traffic) => ending,
+        ending = joined.tunnel.run(joined.watch.asked(), joined.account.traffic()) => ending,
         () = joined.watch.cut() => Ending::Cut,
     };
     joined.account.moved(joined.tunnel.moved());
@@ -142,7 +133,8 @@ impl Session {
         opening: &mut Opening,
         deadline: Instant,
     ) -> Result<(Connect, Found), (Ending, Option<Reply>)> {
-        let watch = self.watch.clone();
+        let asked = self.watch.asked();
+        let mut asked = pin!(asked);
         let read = timeout_at(deadline, opening.read_connect(self.limits.max_connect_size));
         let (connect, packet) = tokio::select! {
             read = read => read.unwrap_or(Err(Ending::ConnectTimeout)).map_err(|ending| match ending {
@@ -152,14 +144,14 @@ impl Session {
                 }
                 ending => (ending, None),
             })?,
-            () = watch.asked() => return Err((Ending::Drained, None)),
+            () = asked.as_mut() => return Err((Ending::Drained, None)),
         };
         self.account.introduce(&connect);
         let max_pending = self.limits.max_pending_size;
         let found = tokio::select! {
             found = self.find_broker(&connect, &packet) => found,
             ending = opening.hold(max_pending) => Err(ending),
-            () = watch.asked() => Err(Ending::Drained),
+            () = asked => Err(Ending::Drained),
         };
         match found {
             Ok(found) => Ok((connect, found)),
@@ -230,7 +222,8 @@ impl Session {
     /// Join both streams.
     async fn join(mut self, opening: Opening, connect: &Connect, found: Found) -> Option<Joined> {
         let Found { picked, framing, answer } = found;
-        self.account.commit(picked.endpoint(), &answer.first);
+        let endpoint = picked.endpoint();
+        self.account.commit(endpoint, self.upstream.metrics(endpoint).as_ref(), &answer.first);
         let opened = timeout(self.limits.write_stall_timeout, opening.open()).await;
         let opened = match opened.unwrap_or(Err(Ending::ClientStalled)) {
             Ok(opened) => opened,
@@ -255,13 +248,9 @@ impl Session {
             farewell: self.limits.half_close_timeout,
             max_packet_size: self.limits.max_packet_size,
         };
-        Some(Joined {
-            tunnel: Tunnel::new(ends, patience),
-            account: self.account,
-            watch: self.watch,
-            goodbye_window: self.goodbye_window,
-            picked,
-        })
+        // Asked with its endpoint, and with the whole gateway.
+        let watch = endpoint.drain(&self.account.shared.sessions).watch();
+        Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch, picked })
     }
 }
 

@@ -12,13 +12,15 @@ use crate::config::{self, Probe};
 use crate::telemetry::{EndpointMetrics, Metrics};
 use crate::upstream::{BuildError, Changes, Endpoint, Found, Pool, ProbeError};
 
+/// By the endpoint's name.
+type Handles = BTreeMap<Arc<str>, EndpointMetrics>;
+
 /// A pool, and what is counted for its endpoints.
 #[derive(Debug)]
 pub struct UpstreamAtWork {
     /// Where sessions go.
     pub pool: Pool,
-    /// By the endpoint's name.
-    handles: ArcSwap<BTreeMap<Arc<str>, EndpointMetrics>>,
+    handles: ArcSwap<Handles>,
     metrics: Arc<Metrics>,
 }
 
@@ -34,6 +36,14 @@ impl UpstreamAtWork {
     #[must_use]
     pub fn metrics(&self, endpoint: &Endpoint) -> Option<EndpointMetrics> {
         self.handles.load().get(endpoint.name()).cloned()
+    }
+
+    /// The gauges of endpoints that `next` does not have say nothing any more.
+    pub fn retire(&self, next: Option<&Self>) {
+        match next {
+            Some(next) => silence(&self.handles.load(), &next.handles.load()),
+            None => silence(&self.handles.load(), &Handles::new()),
+        }
     }
 
     /// Set the gauges of what is only looked at when scraped.
@@ -82,7 +92,7 @@ impl UpstreamAtWork {
     /// Let the handles follow the endpoints.
     fn follow(&self) {
         let known = self.handles.load();
-        let handles: BTreeMap<_, _> = self
+        let handles: Handles = self
             .pool
             .endpoints()
             .iter()
@@ -93,10 +103,15 @@ impl UpstreamAtWork {
                 (Arc::clone(name), handles)
             })
             .collect();
-        for (_, gone) in known.iter().filter(|(name, _)| !handles.contains_key(*name)) {
-            // Neither up nor down, and not what an alert for the latter should see.
-            gone.up.set(f64::NAN);
-        }
+        silence(&known, &handles);
         self.handles.store(Arc::new(handles));
+    }
+}
+
+/// Who is not in `next` any more is neither up nor down: a gauge can't be taken back, and an alert must not
+/// ring for a broker that is gone.
+fn silence(known: &Handles, next: &Handles) {
+    for (_, gone) in known.iter().filter(|(name, _)| !next.contains_key(*name)) {
+        gone.up.set(f64::NAN);
     }
 }

@@ -1,6 +1,7 @@
 //! The log: text for people or JSON for machines, written to standard error without blocking a worker.
 
 use std::io;
+use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -17,6 +18,9 @@ pub struct Guard {
     _writer: WorkerGuard,
 }
 
+/// Changes the filter of the log that was begun. The process has one log, so this is one as well.
+static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
 /// Begin to log for the whole process.
 ///
 /// # Errors
@@ -27,10 +31,29 @@ pub fn start(config: &Log) -> Result<Guard, ParseError> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
     // In tests the first gateway of a process begins the log for all.
     let _ = match config.format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
+            let builder = builder.with_ansi(is_terminal).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
+        }
     };
     Ok(Guard { _writer: guard })
+}
+
+/// Log by another level from now on; without effect on a log that somebody else began.
+pub fn change_level(level: &str) {
+    // The configuration was checked: its level is a filter.
+    if let (Some(change), Ok(filter)) = (FILTER.get(), EnvFilter::builder().parse(level)) {
+        change(filter);
+    }
 }
 
 /// An error and its causes, on one line.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -33,6 +34,15 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// From 101 to the broker's CONNACK, in seconds.
     pub connect_seconds: Histogram,
+    reload: ReloadMetrics,
+}
+
+/// How reloads went.
+struct ReloadMetrics {
+    applied: Counter,
+    refused: Counter,
+    last_successful: Gauge,
+    last_applied: Gauge,
 }
 
 /// What is counted for one endpoint of one upstream.
@@ -84,9 +94,10 @@ impl Metrics {
                 counter!("brokergate_connections_accepted_total"),
                 gauge!("brokergate_sessions"),
                 histogram!("brokergate_connect_seconds"),
+                ReloadMetrics::register(),
             )
         });
-        let (process, connections, accepted, sessions, connect_seconds) = metrics;
+        let (process, connections, accepted, sessions, connect_seconds, reload) = metrics;
         connections.set(0.0);
         sessions.set(0.0);
         Ok(Arc::new(Self {
@@ -98,6 +109,7 @@ impl Metrics {
             accepted,
             sessions,
             connect_seconds,
+            reload,
         }))
     }
 
@@ -112,6 +124,24 @@ impl Metrics {
             dial_seconds: histogram!("brokergate_dial_seconds", &labels()),
             up: gauge!("brokergate_endpoint_up", &labels()),
         })
+    }
+
+    /// When a certificate ends, in Unix seconds. `kind` is who shows it: `listener` or `upstream`.
+    pub fn certificate_expiry(&self, kind: &'static str, name: &Arc<str>, chain: &str) -> Gauge {
+        let labels = [(kind, Arc::clone(name)), ("certificate", chain.into())];
+        self.record(|| gauge!("brokergate_certificate_expiry_timestamp_seconds", &labels))
+    }
+
+    /// Count a reload, applied or refused.
+    pub fn reloaded(&self, applied: bool) {
+        let reload = &self.reload;
+        if applied {
+            reload.applied.increment(1);
+            reload.last_applied.set(now());
+        } else {
+            reload.refused.increment(1);
+        }
+        reload.last_successful.set(if applied { 1.0 } else { 0.0 });
     }
 
     /// Count a no before 101.
@@ -235,6 +265,29 @@ impl Metrics {
     }
 }
 
+impl ReloadMetrics {
+    /// As they stand after the start: it read the configuration, too.
+    fn register() -> Self {
+        let reloads = |result| counter!("brokergate_reloads_total", "result" => result);
+        let metrics = Self {
+            applied: reloads("applied"),
+            refused: reloads("refused"),
+            last_successful: gauge!("brokergate_config_last_reload_successful"),
+            last_applied: gauge!("brokergate_config_last_reload_timestamp_seconds"),
+        };
+        metrics.applied.absolute(0);
+        metrics.refused.absolute(0);
+        metrics.last_successful.set(1.0);
+        metrics.last_applied.set(now());
+        metrics
+    }
+}
+
+/// Unix seconds.
+fn now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
+}
+
 /// One more of what a gauge counts, until dropped.
 pub struct Open(Gauge);
 
@@ -279,7 +332,7 @@ fn describe() {
     describe_counter!("brokergate_endpoint_sessions_opened_total", "Sessions an endpoint accepted");
     describe_gauge!(
         "brokergate_endpoint_up",
-        "Whether an endpoint is up (1), or avoided or down by its probes (0)"
+        "Whether an endpoint is up (1), or avoided or down by its probes (0); NaN once it was removed"
     );
     describe_histogram!("brokergate_dial_seconds", "How long successful dials took");
     describe_counter!(
@@ -289,6 +342,19 @@ fn describe() {
     describe_counter!("brokergate_lookups_total", "Look-ups of names that stand for many brokers, by result");
     describe_counter!("brokergate_probes_total", "Probes of endpoints, by kind and result");
     describe_histogram!("brokergate_probe_seconds", "How long probes took that passed");
+    describe_counter!("brokergate_reloads_total", "Reloads, by result");
+    describe_gauge!(
+        "brokergate_config_last_reload_successful",
+        "Whether the latest reload put its configuration to work (1) or was refused (0)"
+    );
+    describe_gauge!(
+        "brokergate_config_last_reload_timestamp_seconds",
+        "When the configuration at work was put to work"
+    );
+    describe_gauge!(
+        "brokergate_certificate_expiry_timestamp_seconds",
+        "When a certificate in use ends; NaN once it is not in use any more"
+    );
     describe_counter!("brokergate_connacks_total", "CONNACKs of brokers, by code");
     describe_counter!(
         "brokergate_bytes_total",

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::{self, CertificateError};
+use super::validity::Dated;
 use crate::config::BrokerTls;
 
 /// What a session's stream may queue for sending, bytes; rustls' own limit is 64 KiB.
@@ -48,6 +49,7 @@ pub enum Speaks {
 pub struct BrokerConnector {
     websocket: TlsConnector,
     mqtt: TlsConnector,
+    certificate: Option<Dated>,
 }
 
 impl BrokerConnector {
@@ -56,10 +58,16 @@ impl BrokerConnector {
     /// # Errors
     /// When a file cannot be used, or the system has no roots.
     pub fn build(settings: &BrokerTls) -> Result<Self, BrokerTlsError> {
-        let mqtt = client_config(settings)?;
+        let (mqtt, certificate) = client_config(settings)?;
         let mut websocket = mqtt.clone();
         websocket.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { websocket: Arc::new(websocket).into(), mqtt: Arc::new(mqtt).into() })
+        Ok(Self { websocket: Arc::new(websocket).into(), mqtt: Arc::new(mqtt).into(), certificate })
+    }
+
+    /// Our own certificate, where brokers ask for one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Dated> {
+        self.certificate.as_ref()
     }
 
     /// TLS on `stream`, to a broker that proves to be `name`.
@@ -88,7 +96,7 @@ impl fmt::Debug for BrokerConnector {
     }
 }
 
-fn client_config(settings: &BrokerTls) -> Result<ClientConfig, BrokerTlsError> {
+fn client_config(settings: &BrokerTls) -> Result<(ClientConfig, Option<Dated>), BrokerTlsError> {
     let builder = ClientConfig::builder_with_provider(super::provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(BrokerTlsError::Versions)?;
@@ -101,9 +109,10 @@ fn client_config(settings: &BrokerTls) -> Result<ClientConfig, BrokerTlsError> {
     match &settings.client_certificate {
         Some(files) => {
             let loaded = certificate::load(files).map_err(BrokerTlsError::ClientCertificate)?;
+            let dated = Dated::of(files, &loaded);
             let resolver = rustls::sign::SingleCertAndKey::from(loaded.certified);
-            Ok(builder.with_client_cert_resolver(Arc::new(resolver)))
+            Ok((builder.with_client_cert_resolver(Arc::new(resolver)), Some(dated)))
         }
-        None => Ok(builder.with_no_client_auth()),
+        None => Ok((builder.with_no_client_auth(), None)),
     }
 }

@@ -1,21 +1,23 @@
 //! Buffers borrowed while data moves: an idle session holds none.
 //!
-//! Each thread keeps a small store. A borrowed buffer goes back when dropped, on whichever thread.
+//! Each thread keeps a few. A session whose sink stalls keeps a copy of what waits, no larger than that, and
+//! gives the buffer back.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of one buffer: one full TLS record (RFC 8446, 5.1), so that a record is one read and one write.
-pub(super) const SIZE: usize = 16 * 1024;
+/// Bytes of one buffer: the fewer system calls a large message takes the better, up to here
+/// (`bulk-256k` of the comparison with peers).
+pub(super) const SIZE: usize = 64 * 1024;
 
-/// Buffers a thread keeps for the next session that moves; what comes back beyond is freed.
-const KEPT: usize = 64;
+/// Buffers a thread keeps. A session borrows one for each direction at most, and only while it is polled.
+const KEPT: usize = 4;
 
 thread_local! {
     static STORE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A borrowed buffer of [`SIZE`] bytes with whatever its last user left in it.
+/// A borrowed buffer of [`SIZE`] bytes with whatever its last user left in it; or a kept copy.
 #[derive(Debug)]
 pub(super) struct Buffer(Box<[u8]>);
 
@@ -25,6 +27,11 @@ impl Buffer {
         let kept = STORE.with_borrow_mut(Vec::pop);
         Self(kept.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice()))
     }
+
+    /// A copy of `bytes` that may be held for long.
+    pub(super) fn keep(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
 }
 
 impl Drop for Buffer {
@@ -33,7 +40,7 @@ impl Drop for Buffer {
         // While the thread itself ends there is no store, and the bytes are simply freed.
         let _ = STORE.try_with(|store| {
             let mut store = store.borrow_mut();
-            if store.len() < KEPT {
+            if bytes.len() == SIZE && store.len() < KEPT {
                 store.push(bytes);
             }
         });
@@ -67,6 +74,12 @@ mod tests {
         let again = Buffer::borrow();
         assert_eq!(again.as_ptr(), address);
         assert_eq!(again.len(), SIZE);
+    }
+
+    #[test]
+    fn a_kept_copy_is_not_lent() {
+        drop(Buffer::keep(&[1, 2, 3]));
+        assert_eq!(STORE.with_borrow(Vec::len), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 pub use self::ending::{By, Ending};
-pub use self::traffic::{Flow, Traffic};
+pub use self::traffic::{AllTraffic, Flow, Traffic};
 
 use self::course::{Boundary, Course, Violation};
 use self::pump::{Fault, Progress, Pump};
@@ -129,9 +129,12 @@ impl Tunnel {
     pub async fn run(&mut self, asked: impl Future<Output = ()>, traffic: &Traffic) -> Ending {
         let mut asked = pin!(asked);
         poll_fn(|cx| {
-            if self.ending.is_none() && asked.as_mut().poll(cx).is_ready() {
-                self.part(Ending::Drained);
+            // First what is there already: who asks before the tunnel runs does not take the CONNACK away.
+            let ended = self.poll(cx, traffic);
+            if ended.is_ready() || self.ending.is_some() || asked.as_mut().poll(cx).is_pending() {
+                return ended;
             }
+            self.part(Ending::Drained);
             self.poll(cx, traffic)
         })
         .await

@@ -12,6 +12,12 @@ use super::course::{Boundary, Course, Violation};
 use super::{Flow, Moved};
 use crate::net::Stream;
 
+/// What a session reads at first: one full TLS record (RFC 8446, 5.1).
+const ROOM: usize = 16 * 1024;
+
+/// Reads of one direction before other sessions have their turn: half a millisecond's work at most.
+const READS_A_TURN: usize = 8;
+
 /// A window of bytes that wait to be written: read and followed, or our own.
 #[derive(Debug)]
 struct Window {
@@ -21,11 +27,13 @@ struct Window {
 }
 
 impl Window {
-    /// A few bytes of our own: a control frame or two.
+    /// Bytes that may wait for long: our own, a control frame or two, or what a stalled sink did not take.
     fn of(bytes: &[u8]) -> Self {
-        let mut buffer = Buffer::borrow();
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        Self { buffer, start: 0, end: bytes.len() }
+        Self { buffer: Buffer::keep(bytes), start: 0, end: bytes.len() }
+    }
+
+    fn waiting(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
     }
 }
 
@@ -61,6 +69,8 @@ pub(super) struct Pump {
     unflushed: bool,
     /// Since when the sink has taken nothing of what waits.
     stalled: Option<Instant>,
+    /// How much the next read may bring: it follows what flows, and falls when the sink stalls.
+    room: usize,
     moved: Moved,
 }
 
@@ -96,6 +106,7 @@ impl Pump {
             told: false,
             unflushed: false,
             stalled: None,
+            room: ROOM,
             moved: Moved::default(),
         }
     }
@@ -109,6 +120,7 @@ impl Pump {
         flow: &Flow,
     ) -> Poll<Result<Progress, Fault>> {
         self.told = false;
+        let mut reads = 0;
         loop {
             if self.stage == Stage::Shut {
                 return Poll::Ready(Ok(Progress::Shut));
@@ -122,8 +134,13 @@ impl Pump {
                     ready!(self.poll_shutdown(cx, sink)).map_err(|_| Fault::Sink)?;
                 }
                 Stage::Discarding => ready!(self.poll_discard(cx, source, sink)),
+                _ if reads == READS_A_TURN => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 _ => match self.poll_read(cx, source, flow) {
                     Poll::Ready(read) => {
+                        reads += 1;
                         if read? == 0 {
                             return Poll::Ready(Ok(Progress::SourceEnded));
                         }
@@ -228,9 +245,12 @@ impl Pump {
                 self.window = Some(Window::of(&std::mem::take(&mut self.insert)));
                 continue;
             };
-            let waiting = &window.buffer[window.start..window.end];
-            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, waiting) else {
-                self.stalled.get_or_insert_with(Instant::now);
+            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, window.waiting()) else {
+                if self.stalled.is_none() {
+                    self.stalled = Some(Instant::now());
+                    self.room = ROOM;
+                    *window = Window::of(window.waiting());
+                }
                 return Poll::Pending;
             };
             let written = written?;
@@ -281,7 +301,7 @@ impl Pump {
     ) -> Poll<Result<usize, Fault>> {
         // Borrowed for the read alone: when nothing has come it goes back at once.
         let mut buffer = Buffer::borrow();
-        let room = self.course.room(buffer::SIZE);
+        let room = self.course.room(self.room);
         let count = if self.early.is_empty() {
             let mut read = ReadBuf::new(&mut buffer[room.clone()]);
             match ready!(Pin::new(source).poll_read(cx, &mut read)) {
@@ -299,6 +319,9 @@ impl Pump {
         self.moved.bytes += count as u64;
         flow.add_bytes(count);
         let read = room.start..room.start + count;
+        if read.end == room.end {
+            self.room = (2 * self.room).min(buffer::SIZE);
+        }
         let ready = self.course.follow(&mut buffer, read, |packet| {
             self.moved.packets += 1;
             flow.add_packet(packet.packet_type);

@@ -1,10 +1,32 @@
 //! Bytes and packets of many sessions together, for whoever scrapes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::mqtt::PacketType;
 
-/// What flowed through all sessions. Counted as it flows: a session may last for months.
+/// What flows on all workers. Each counts on its own page: one that all wrote to would travel between their
+/// caches at each message.
+#[derive(Debug, Default)]
+pub struct AllTraffic(Mutex<Vec<Arc<Traffic>>>);
+
+impl AllTraffic {
+    /// A page for one more worker.
+    #[must_use]
+    pub fn open(&self) -> Arc<Traffic> {
+        let page = Arc::default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&page));
+        page
+    }
+
+    /// The sum over all pages.
+    #[must_use]
+    pub fn sum(&self, of: impl Fn(&Traffic) -> u64) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|page| of(page)).sum()
+    }
+}
+
+/// What flowed through the sessions of a worker. Counted as it flows: a session may last for months.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// From clients to brokers.

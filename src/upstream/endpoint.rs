@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem::discriminant;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::balance::stable_hash;
 use super::health::{Change, Event, Health, Streak, slow_start};
 use crate::config;
+use crate::drain::Drain;
 
 /// A broker address of a pool.
 pub struct Endpoint {
@@ -30,6 +31,7 @@ pub struct Endpoint {
 struct Record {
     sessions: AtomicUsize,
     beliefs: Mutex<Beliefs>,
+    drain: OnceLock<Drain>,
 }
 
 /// What dials and probes have told.
@@ -98,6 +100,12 @@ impl Endpoint {
         self.probed && self.beliefs().probes.is_down()
     }
 
+    /// Who asks its sessions to finish: part of the gateway's drain, which asks them too.
+    #[must_use]
+    pub fn drain(&self, gateway: &Drain) -> &Drain {
+        self.record.drain.get_or_init(|| gateway.part())
+    }
+
     /// Whether it is picked: its probes do not say that it is down, and it is not avoided, or a trial is due.
     #[must_use]
     pub fn is_up(&self, now: Instant) -> bool {
@@ -132,6 +140,11 @@ impl Endpoint {
         own.address == other.address
             && own.tls == other.tls
             && discriminant(&own.transport) == discriminant(&other.transport)
+    }
+
+    /// Whether we go on where `old` stood.
+    pub(super) fn is_heir_of(&self, old: &Self) -> bool {
+        Arc::ptr_eq(&self.record, &old.record)
     }
 
     /// A session's place; `None` at the cap.

@@ -103,6 +103,12 @@ pub(super) fn assemble(
         .collect()
 }
 
+/// Those of `old` that go on in none of `new`.
+pub(super) fn without_heir(old: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+    let goes_on = |endpoint: &&Arc<Endpoint>| new.iter().any(|heir| heir.is_heir_of(endpoint));
+    old.iter().filter(|endpoint| !goes_on(endpoint)).cloned().collect()
+}
+
 /// The old endpoint that is the same broker: of one address, the one with the same path before others.
 fn take_same_broker<'a>(
     old: &mut Vec<&'a Arc<Endpoint>>,

@@ -33,7 +33,7 @@ use self::members::{Answers, assemble};
 use self::source_address::SourceAddresses;
 use crate::config::{self, Balance};
 use crate::net::SocketOptions;
-use crate::tls::{BrokerConnector, BrokerTlsError};
+use crate::tls::{BrokerConnector, BrokerTlsError, Dated};
 
 pub use self::dial::{Dialled, Hello};
 pub use self::discovery::{Changes, Found};
@@ -198,6 +198,19 @@ impl Pool {
     #[must_use]
     pub fn endpoints(&self) -> Arc<Vec<Arc<Endpoint>>> {
         self.endpoints.load_full()
+    }
+
+    /// The endpoints that go on in no endpoint of `next`.
+    #[must_use]
+    pub fn without_heir(&self, next: Option<&Self>) -> Vec<Arc<Endpoint>> {
+        let heirs = next.map(Self::endpoints).unwrap_or_default();
+        members::without_heir(&self.endpoints(), &heirs)
+    }
+
+    /// Our own certificate, where brokers ask for one.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&Dated> {
+        self.tls.as_ref()?.certificate()
     }
 
     /// Whether some endpoint is up or due for a trial: when not, a handshake is better refused.

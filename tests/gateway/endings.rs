@@ -454,7 +454,7 @@ async fn the_last_words_of_a_client_reach_a_slow_broker() {
         within("the CONNECT", visit.read_exact(&mut heard)).await.unwrap();
         visit.write_all(&[0x20, 2, 0, 0]).await.unwrap();
         client.hear_mqtt(4).await;
-        let came = || gate.shared.traffic.up.bytes();
+        let came = || gate.shared.traffic.sum(|traffic| traffic.up.bytes());
         for _ in 0..messages {
             let before = came();
             client.say(&packet).await;
@@ -496,10 +496,10 @@ async fn pongs_to_a_client_that_does_not_read_are_never_torn() {
         let mut payload = round.to_be_bytes().to_vec();
         payload.resize(125, 0xAA);
         // Each is read by itself, and so has a pong of its own.
-        let before = gate.shared.traffic.up.bytes();
+        let before = gate.shared.traffic.sum(|traffic| traffic.up.bytes());
         client.say_frame(Opcode::Ping, &payload).await;
         within("a ping's arrival", async {
-            while gate.shared.traffic.up.bytes() == before {
+            while gate.shared.traffic.sum(|traffic| traffic.up.bytes()) == before {
                 tokio::task::yield_now().await;
             }
         })

@@ -83,7 +83,7 @@ async fn nothing_a_client_or_a_broker_sends_breaks_the_gateway() {
     println!("rejected at the TLS, HTTP, CONNECT, tunnel: {reached:?}");
 
     gate.idle().await;
-    until("the last piece of work", || gate.shared.drain.work() == 0).await;
+    until("the last piece of work", || gate.shared.drain.work() + gate.shared.sessions.work() == 0).await;
     // Under plain cargo other tests open files in this process.
     if std::env::var_os("NEXTEST").is_some() {
         until("closing every file", || open_files() <= files).await;

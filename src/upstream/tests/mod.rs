@@ -69,6 +69,7 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
         resolve_interval: Duration::from_secs(30),
         max_endpoints: 3,
         required: false,
+        on_removal: config::OnRemoval::Keep,
         keepalive_margin: Duration::ZERO,
         tls: config::BrokerTls::default(),
         forwarded: config::ForwardedOptions::default(),

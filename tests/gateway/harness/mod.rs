@@ -16,6 +16,7 @@ use std::time::Duration;
 use brokergate::config;
 use brokergate::gateway::Gateway;
 use brokergate::proxy::Shared;
+use brokergate::reload::{Applied, Asker, Cause, Refusal, Source};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -117,6 +118,7 @@ impl Certificates {
 /// A gateway at work, in this process. Dropping it cuts it.
 pub struct Gate {
     pub shared: Arc<Shared>,
+    asker: Asker,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -160,7 +162,18 @@ impl Gate {
             text.push_str("[drain]\nwindow = \"0s\"\ngrace = \"5s\"\n");
         }
         let config = config::parse(Path::new("test.toml"), &text, &|_| None)?;
-        let gateway = Gateway::bind(config)?;
+        Ok(Self::run(Gateway::bind(config)?))
+    }
+
+    /// Start a gateway by a file, as `brokergate run` does. It needs an admin address.
+    pub async fn start_file(file: &Path) -> Self {
+        let (source, config) = Source::read(file);
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        Self::run(Gateway::bind(config).unwrap().reload_from(source))
+    }
+
+    fn run(gateway: Gateway) -> Self {
+        let asker = gateway.asker().clone();
         let shared = Arc::clone(gateway.shared());
         let addresses = gateway.addresses();
         let admin = gateway.admin_address().unwrap();
@@ -169,7 +182,12 @@ impl Gate {
         // A sender that is dropped says so as well.
         let gone = |receiver: oneshot::Receiver<()>| async { drop(receiver.await) };
         let running = tokio::spawn(async move { gateway.run(gone(asked), gone(cut)).await.unwrap() });
-        Ok(Self { shared, addresses, admin, stop: Some(stop), now: Some(now), running })
+        Self { shared, asker, addresses, admin, stop: Some(stop), now: Some(now), running }
+    }
+
+    /// Reload, as SIGHUP does.
+    pub async fn reload(&self) -> Result<Applied, Refusal> {
+        within("a reload", self.asker.ask(Cause::Signal)).await
     }
 
     /// The plain listener of [`simple`].

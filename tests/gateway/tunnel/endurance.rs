@@ -7,7 +7,7 @@ use std::time::Duration;
 use brokergate::config::{CertificateFiles, ListenerTls, TlsVersion};
 use brokergate::mqtt::{Level, PacketType};
 use brokergate::net::Stream;
-use brokergate::tls::server_config;
+use brokergate::tls::{accept, server_tls};
 use brokergate::tunnel::{Ending, Ends, Framing, Patience, Traffic, Tunnel};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::PATIENT;
@@ -183,21 +183,18 @@ async fn pair(size: usize) -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-/// TLS over a connection, bounded as a listener's is, but more tightly.
+/// TLS over a connection, as a listener has it.
 async fn secure(
     client: TcpStream,
     server: TcpStream,
 ) -> (tokio_rustls::client::TlsStream<TcpStream>, Stream) {
     let files = CertificateFiles { chain: CERTIFICATES.path("chain.pem"), key: CERTIFICATES.path("key.pem") };
     let tls = ListenerTls { certificates: vec![files], min_version: TlsVersion::Tls13, session_tickets: 0 };
-    let acceptor = TlsAcceptor::from(server_config(&tls).unwrap());
+    let config = server_tls(&tls, None).unwrap().config;
     let name = ServerName::try_from("localhost").unwrap();
     let connector = TlsConnector::from(CERTIFICATES.client());
-    let (client, server) = tokio::join!(
-        connector.connect(name, client),
-        acceptor.accept_with(server, |tls| tls.set_buffer_limit(Some(1024)))
-    );
-    (client.unwrap(), server.unwrap().into())
+    let (client, server) = tokio::join!(connector.connect(name, client), accept(server, &config));
+    (client.unwrap(), server.unwrap().0.into())
 }
 
 fn ends(client: impl Into<Stream>, broker: impl Into<Stream>, framing: Framing) -> Ends {

@@ -1,0 +1,145 @@
+//! All bound addresses at work, and what a reload makes of them.
+//!
+//! An address that stays keeps its socket: no client is refused, none that waits in the kernel is lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+use tracing::info;
+
+use super::{Accepted, BindError, Bound, Listener, bind_one};
+
+/// All bound addresses, each accepting on a task of its own.
+#[derive(Debug)]
+pub struct Listeners<H> {
+    hand: H,
+    at_work: Vec<AtWork>,
+}
+
+/// An address that accepts until dropped.
+#[derive(Debug)]
+struct AtWork {
+    listener: Arc<ArcSwap<Listener>>,
+    asked: SocketAddr,
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+/// What comes after the addresses at work. Nothing is changed yet, but new addresses are bound.
+#[derive(Debug)]
+pub struct Next {
+    /// For each address at work, the listener that takes it over; `None` stops it.
+    kept: Vec<Option<Arc<Listener>>>,
+    bound: Vec<Bound>,
+}
+
+impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
+    /// Accept on all these addresses; `hand` takes who comes.
+    pub fn start(bound: Vec<Bound>, hand: H) -> Self {
+        let mut listeners = Self { hand, at_work: Vec::new() };
+        bound.into_iter().for_each(|bound| listeners.accept(bound));
+        listeners
+    }
+
+    /// What is at work on each address, by the address as it was configured.
+    #[must_use]
+    pub fn at_work(&self) -> Vec<(SocketAddr, Arc<Listener>)> {
+        self.at_work.iter().map(|at_work| (at_work.asked, at_work.listener.load_full())).collect()
+    }
+
+    /// Find out who takes over which address, and bind the new ones.
+    ///
+    /// # Errors
+    /// The first address that does not do; nothing has changed then.
+    pub fn prepare(&self, listeners: &[Arc<Listener>]) -> Result<Next, BindError> {
+        let mut next = Next { kept: vec![None; self.at_work.len()], bound: Vec::new() };
+        let mut new = Vec::new();
+        for listener in listeners {
+            for &address in &listener.config.addresses {
+                let free = |(place, at_work): &(usize, &AtWork)| {
+                    at_work.asked == address && next.kept[*place].is_none()
+                };
+                match self.at_work.iter().enumerate().find(free) {
+                    Some((place, _)) => next.kept[place] = Some(Arc::clone(listener)),
+                    None => new.push((listener, address)),
+                }
+            }
+        }
+        for (listener, address) in new {
+            next.bound.push(bind_one(listener, address).map_err(|error| self.explain(error))?);
+        }
+        Ok(next)
+    }
+
+    /// Put the next listeners to work. Connections of those that stop live on.
+    pub async fn change(&mut self, next: Next) {
+        let Next { kept, bound } = next;
+        let mut stopped = Vec::new();
+        for (at_work, listener) in std::mem::take(&mut self.at_work).into_iter().zip(kept) {
+            match listener {
+                Some(listener) => {
+                    at_work.listener.store(listener);
+                    self.at_work.push(at_work);
+                }
+                None => stopped.push(at_work),
+            }
+        }
+        bound.into_iter().for_each(|bound| self.accept(bound));
+        for at_work in stopped {
+            let listener = at_work.listener.load();
+            info!(listener = %listener.config.name, address = %at_work.address, "not listening any more");
+            at_work.stop().await;
+        }
+    }
+
+    /// Stop to listen. Who was accepted lives on.
+    pub async fn close(&mut self) {
+        for at_work in std::mem::take(&mut self.at_work) {
+            at_work.stop().await;
+        }
+    }
+
+    fn accept(&mut self, bound: Bound) {
+        let Bound { ref listener, asked, address, .. } = bound;
+        let listener = Arc::clone(listener);
+        let at = listener.load();
+        info!(listener = %at.config.name, %address, tls = at.tls.is_some(), "listening");
+        drop(at);
+        let accepting = tokio::spawn(bound.accept_all(self.hand.clone()));
+        self.at_work.push(AtWork { listener, asked, address, accepting });
+    }
+
+    /// An address may be taken by ourselves: `0.0.0.0:443` does not go beside `127.0.0.1:443`.
+    fn explain(&self, error: BindError) -> BindError {
+        let ours = |taken: SocketAddr| {
+            let same = |own: &&AtWork| {
+                let either = own.address.ip().is_unspecified() || taken.ip().is_unspecified();
+                let family = own.address.is_ipv4() == taken.is_ipv4();
+                own.address.port() == taken.port() && family && either
+            };
+            self.at_work.iter().find(same).map(|own| own.address)
+        };
+        match (error.address_in_use().and_then(ours), error) {
+            (Some(own), BindError::Address { name, address, source }) => {
+                BindError::Ours { name, address, own, source }
+            }
+            (_, error) => error,
+        }
+    }
+}
+
+impl AtWork {
+    /// Stop to accept, and wait until the address can be bound again: its socket goes with the task.
+    async fn stop(mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
