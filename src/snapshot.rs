@@ -8,9 +8,10 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use self::scout::Scouts;
+use self::scout::{Goodbyes, Scouts};
 use crate::backend::Backend;
 use crate::config::{self, Config, MqttTarget, Redirect};
+use crate::drain::Drain;
 use crate::net::SocketOptions;
 use crate::route::Routes;
 use crate::site::{Files, SiteError};
@@ -71,13 +72,15 @@ impl Target {
 
 impl Snapshot {
     /// Put a configuration to work, within a runtime that lasts: brokers are probed and names looked up on it
-    /// until the snapshot is dropped. Endpoints that `old` has too keep their health and counts.
+    /// until the snapshot is dropped. Endpoints that `old` has too keep their health and counts. `sessions` is
+    /// the drain of those that brokers are lost to.
     ///
     /// # Errors
     /// When a CA file or a site's root can't be read. Nothing was changed then.
     pub fn build(
         config: Arc<Config>,
         metrics: &Arc<Metrics>,
+        sessions: &Drain,
         old: Option<&Self>,
     ) -> Result<Self, BuildError> {
         let options = SocketOptions {
@@ -108,7 +111,8 @@ impl Snapshot {
             };
             routes.push((route.host.clone(), route.path.clone(), target));
         }
-        let scouts = Scouts::send(&pools);
+        let goodbyes = Goodbyes { sessions: sessions.clone(), window: config.drain.window };
+        let scouts = Scouts::send(&pools, &goodbyes);
         Ok(Self { config, routes: Routes::build(routes), pools, scouts })
     }
 

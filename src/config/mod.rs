@@ -49,7 +49,7 @@ pub use resolver::Resolver;
 pub use route::{MqttTarget, Redirect, Route, Target};
 pub use secret::Secret;
 pub use site::Site;
-pub use upstream::{Balance, BrokerTls, OnRemoval, Upstream};
+pub use upstream::{Balance, BrokerTls, OnLoss, Upstream};
 pub use value::Weight;
 
 use document::Document;

@@ -44,8 +44,10 @@ pub struct Upstream {
     pub max_endpoints: usize,
     /// Whether the gateway is ready only while an endpoint is up.
     pub required: bool,
-    /// What becomes of the sessions of an endpoint that a reload removes.
-    pub on_removal: OnRemoval,
+    /// What becomes of the sessions of an endpoint that a reload or discovery removes.
+    pub on_removal: OnLoss,
+    /// What becomes of the sessions of an endpoint that its probes take down.
+    pub on_down: OnLoss,
     /// How long after 1.5 x keepalive we cut a silent client, so that the broker acts first.
     pub keepalive_margin: Duration,
     /// How `wss` and `mqtts` brokers prove themselves.
@@ -79,10 +81,10 @@ impl Balance {
     }
 }
 
-/// What becomes of sessions whose endpoint a reload removes.
+/// What becomes of sessions whose endpoint is removed or down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OnRemoval {
+pub enum OnLoss {
     /// They live on.
     #[default]
     Keep,
@@ -117,7 +119,8 @@ pub(super) struct UpstreamTable {
     resolve_interval: Written<Duration>,
     max_endpoints: Option<Spanned<i64>>,
     required: bool,
-    on_removal: OnRemoval,
+    on_removal: OnLoss,
+    on_down: Option<Spanned<OnLoss>>,
     keepalive_margin: Written<Duration>,
     tls: Option<Spanned<BrokerTlsTable>>,
     forwarded: Option<Spanned<ForwardedTable>>,
@@ -166,6 +169,12 @@ impl UpstreamTable {
                 "this balance keeps clients at their brokers, so shares do not grow and this is never used",
             );
         }
+        if let Some(on_down) = table.on_down.as_ref().filter(|_| table.probe.is_none()) {
+            review.warning(
+                on_down.span(),
+                "without `probe` nothing is known to be down before a dial, so this is never used",
+            );
+        }
         let seconds = Duration::from_secs;
         Some(Upstream {
             name: name.get_ref().as_str().into(),
@@ -183,6 +192,7 @@ impl UpstreamTable {
             max_endpoints: review.count(table.max_endpoints, 1..=1000, 64),
             required: table.required,
             on_removal: table.on_removal,
+            on_down: table.on_down.map(Spanned::into_inner).unwrap_or_default(),
             keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
             tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),
             // A large cookie of the web application makes Mosquitto refuse the handshake.

@@ -15,7 +15,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{debug, info, warn};
 
 use super::UpstreamAtWork;
-use crate::config::{self, Probe, ProbeKind};
+use crate::config::{self, OnLoss, Probe, ProbeKind};
+use crate::drain::Drain;
 use crate::telemetry::ErrorChain;
 use crate::upstream::{Change, Changes, Endpoint};
 
@@ -34,9 +35,38 @@ pub(super) struct Scouts {
     first_look_ups: TaskTracker,
 }
 
+/// Says goodbye to the sessions of endpoints that are lost.
+#[derive(Debug, Clone)]
+pub(super) struct Goodbyes {
+    /// The drain of all sessions.
+    pub(super) sessions: Drain,
+    /// How long it takes to ask all of an endpoint's.
+    pub(super) window: Duration,
+}
+
+impl Goodbyes {
+    /// It left: who is still dialling it is asked too.
+    fn to_removed(&self, endpoint: &Endpoint) {
+        self.say(endpoint.drain(&self.sessions));
+    }
+
+    /// It may come back: who comes then stays.
+    fn to_down(&self, endpoint: &Endpoint) {
+        if let Some(drain) = endpoint.take_drain() {
+            self.say(drain);
+        }
+    }
+
+    /// What has begun is finished, whatever becomes of the snapshot.
+    fn say(&self, drain: Drain) {
+        let window = self.window;
+        tokio::spawn(async move { drain.ask_over(window).await });
+    }
+}
+
 impl Scouts {
     /// Send them out, on the runtime that this is called in. Without one, nobody goes.
-    pub(super) fn send(pools: &BTreeMap<Arc<str>, Arc<UpstreamAtWork>>) -> Self {
+    pub(super) fn send(pools: &BTreeMap<Arc<str>, Arc<UpstreamAtWork>>, goodbyes: &Goodbyes) -> Self {
         let mut tasks = JoinSet::new();
         let first_look_ups = TaskTracker::new();
         first_look_ups.close();
@@ -45,10 +75,12 @@ impl Scouts {
                 let config = upstream.pool.config();
                 for endpoint in config.endpoints.iter().filter(|endpoint| endpoint.discover.is_some()) {
                     let (upstream, endpoint) = (Arc::clone(upstream), Arc::clone(endpoint));
-                    tasks.spawn_on(discover(upstream, endpoint, first_look_ups.token()), &runtime);
+                    let looking = discover(upstream, endpoint, goodbyes.clone(), first_look_ups.token());
+                    tasks.spawn_on(looking, &runtime);
                 }
                 if let Some(probe) = &config.probe {
-                    tasks.spawn_on(probe_all(Arc::clone(upstream), probe.clone()), &runtime);
+                    tasks
+                        .spawn_on(probe_all(Arc::clone(upstream), probe.clone(), goodbyes.clone()), &runtime);
                 }
             }
         }
@@ -67,7 +99,12 @@ impl Scouts {
 }
 
 /// Look up the name of `endpoint` again and again. When that fails, the last good answer holds on.
-async fn discover(upstream: Arc<UpstreamAtWork>, endpoint: Arc<config::Endpoint>, first: TaskTrackerToken) {
+async fn discover(
+    upstream: Arc<UpstreamAtWork>,
+    endpoint: Arc<config::Endpoint>,
+    goodbyes: Goodbyes,
+    first: TaskTrackerToken,
+) {
     let interval = upstream.pool.config().resolve_interval;
     let mut first = Some(first);
     let (mut has_answer, mut has_failed, mut was_cut) = (false, false, false);
@@ -81,6 +118,12 @@ async fn discover(upstream: Arc<UpstreamAtWork>, endpoint: Arc<config::Endpoint>
         };
         match adopted {
             Ok(Changes { added, removed, left_out }) => {
+                // At the first answer sessions may still come by the snapshot from before, where these endpoints
+                // are at work: the reload says goodbye itself, once it is sure.
+                if first.is_none() && upstream.pool.config().on_removal == OnLoss::Drain {
+                    removed.iter().for_each(|endpoint| goodbyes.to_removed(endpoint));
+                }
+                let removed: Vec<_> = removed.iter().map(|endpoint| endpoint.name()).collect();
                 if !added.is_empty() || !removed.is_empty() {
                     info!(upstream = %upstream.pool.name(), endpoint = %name, ?added, ?removed, "a name has other brokers");
                 } else if has_failed {
@@ -106,7 +149,7 @@ async fn discover(upstream: Arc<UpstreamAtWork>, endpoint: Arc<config::Endpoint>
 }
 
 /// Probe the endpoints of an upstream, each in its own rhythm, those that join later too.
-async fn probe_all(upstream: Arc<UpstreamAtWork>, probe: Probe) {
+async fn probe_all(upstream: Arc<UpstreamAtWork>, probe: Probe, goodbyes: Goodbyes) {
     let mut changes = upstream.pool.changes();
     let mut rounds: Vec<(Arc<Endpoint>, AbortOnDropHandle<()>)> = Vec::new();
     loop {
@@ -114,7 +157,8 @@ async fn probe_all(upstream: Arc<UpstreamAtWork>, probe: Probe) {
         rounds.retain(|(probed, _)| endpoints.iter().any(|endpoint| Arc::ptr_eq(endpoint, probed)));
         for endpoint in endpoints.iter() {
             if !rounds.iter().any(|(probed, _)| Arc::ptr_eq(endpoint, probed)) {
-                let round = probe_again_and_again(Arc::clone(&upstream), Arc::clone(endpoint), probe.clone());
+                let (upstream, probe, goodbyes) = (Arc::clone(&upstream), probe.clone(), goodbyes.clone());
+                let round = probe_again_and_again(upstream, Arc::clone(endpoint), probe, goodbyes);
                 rounds.push((Arc::clone(endpoint), AbortOnDropHandle::new(tokio::spawn(round))));
             }
         }
@@ -125,7 +169,13 @@ async fn probe_all(upstream: Arc<UpstreamAtWork>, probe: Probe) {
     }
 }
 
-async fn probe_again_and_again(upstream: Arc<UpstreamAtWork>, endpoint: Arc<Endpoint>, probe: Probe) {
+async fn probe_again_and_again(
+    upstream: Arc<UpstreamAtWork>,
+    endpoint: Arc<Endpoint>,
+    probe: Probe,
+    goodbyes: Goodbyes,
+) {
+    let on_down = upstream.pool.config().on_down;
     let client_id = client_id(&probe);
     let mut pause = probe.jitter.mul_f64(fastrand::f64());
     loop {
@@ -134,6 +184,9 @@ async fn probe_again_and_again(upstream: Arc<UpstreamAtWork>, endpoint: Arc<Endp
         let outcome = upstream.pool.probe(&endpoint, &probe, &client_id).await;
         upstream.probed(&endpoint, &probe, began.elapsed(), &outcome);
         let change = upstream.pool.tell_probe(&endpoint, &probe, outcome.is_ok());
+        if change == Some(Change::Fell) && on_down == OnLoss::Drain {
+            goodbyes.to_down(&endpoint);
+        }
         let (upstream, endpoint, kind) = (upstream.pool.name(), endpoint.name(), probe.kind.label());
         match (&outcome, change) {
             (Ok(()), Some(Change::Rose)) => {

@@ -95,12 +95,12 @@ pub(super) fn endpoint_of(looked_up: &Endpoint, found: &Found) -> Endpoint {
 }
 
 /// What an answer changed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Changes {
     /// Names of endpoints that are new.
     pub added: Vec<Arc<str>>,
-    /// Names of endpoints that are gone; their sessions live on.
-    pub removed: Vec<Arc<str>>,
+    /// Endpoints that are gone, and have no heir; their sessions live on.
+    pub removed: Vec<Arc<super::Endpoint>>,
     /// How many brokers of the answer are over `max_endpoints`.
     pub left_out: usize,
 }

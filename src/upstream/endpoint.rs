@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem::discriminant;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -31,7 +31,8 @@ pub struct Endpoint {
 struct Record {
     sessions: AtomicUsize,
     beliefs: Mutex<Beliefs>,
-    drain: OnceLock<Drain>,
+    /// Who asks the sessions that it has, once there was one.
+    drain: Mutex<Option<Drain>>,
 }
 
 /// What dials and probes have told.
@@ -102,8 +103,15 @@ impl Endpoint {
 
     /// Who asks its sessions to finish: part of the gateway's drain, which asks them too.
     #[must_use]
-    pub fn drain(&self, gateway: &Drain) -> &Drain {
-        self.record.drain.get_or_init(|| gateway.part())
+    pub fn drain(&self, gateway: &Drain) -> Drain {
+        self.own_drain().get_or_insert_with(|| gateway.part()).clone()
+    }
+
+    /// The same, of the sessions that it has: those to come have another, and are not asked with them. `None`
+    /// when there never were any.
+    #[must_use]
+    pub fn take_drain(&self) -> Option<Drain> {
+        self.own_drain().take()
     }
 
     /// Whether it is picked: its probes do not say that it is down, and it is not avoided, or a trial is due.
@@ -185,6 +193,10 @@ impl Endpoint {
             beliefs.dials = Health::Returned { since: now };
         }
         change
+    }
+
+    fn own_drain(&self) -> MutexGuard<'_, Option<Drain>> {
+        self.record.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn beliefs(&self) -> MutexGuard<'_, Beliefs> {

@@ -32,12 +32,9 @@ impl Pool {
         let before = self.endpoints();
         let after = assemble(&self.config, &next, &before, since)?;
         *answers = next;
-        let names = |these: &[Arc<Endpoint>], others: &[Arc<Endpoint>]| {
-            let is_new =
-                |endpoint: &&Arc<Endpoint>| others.iter().all(|other| other.name() != endpoint.name());
-            these.iter().filter(is_new).map(|endpoint| Arc::clone(endpoint.name())).collect()
-        };
-        let changes = Changes { added: names(&after, &before), removed: names(&before, &after), left_out };
+        let is_new = |endpoint: &&Arc<Endpoint>| before.iter().all(|other| other.name() != endpoint.name());
+        let added = after.iter().filter(is_new).map(|endpoint| Arc::clone(endpoint.name())).collect();
+        let changes = Changes { added, removed: without_heir(&before, &after), left_out };
         let same = |(a, b): (&Arc<Endpoint>, &Arc<Endpoint>)| Arc::ptr_eq(a, b);
         if after.len() != before.len() || !after.iter().zip(before.iter()).all(same) {
             let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);

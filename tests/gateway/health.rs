@@ -166,6 +166,33 @@ async fn a_broker_that_dies_gets_no_client_until_it_is_back() {
     assert_eq!(back.clients(), ["after"]);
 }
 
+#[tokio::test]
+async fn sessions_of_a_broker_that_is_down_are_told_to_go_where_that_is_wanted() {
+    let stays = Crew::serve("").await;
+    let mut dies = Crew::serve("weight = 1000").await;
+    let more = format!("on_down = \"drain\"\n{}[drain]\nwindow = \"0s\"", probe("kind = \"tcp\""));
+    let gate = Gate::start(&simple(&[stays.endpoint.clone(), dies.endpoint.clone()], &more)).await;
+    let name = dies.name().to_owned();
+    until("its first probe", || probes(&gate, &name, "tcp", "passed") >= 1.0).await;
+    let mut live_on = Vec::new();
+    for round in 1..=2 {
+        let mut held = join(&gate, "held").await;
+        assert_eq!(dies.clients(), ["held"]);
+        let dead = dies.stop_listening().await;
+        assert_eq!(held.hear_close().await, Some(1001));
+        live_on.push(join(&gate, "elsewhere").await);
+        assert_eq!(stays.count(), round);
+        dies = dead.listen_again().await;
+        until("its rise", || is_up(&gate, &name)).await;
+    }
+    let last = join(&gate, "last").await;
+    assert_eq!(dies.clients(), ["last"]);
+    until("three that live on", || gate.metric("brokergate_sessions") == 3.0).await;
+    let drained = "brokergate_sessions_ended_total{reason=\"drained\",by=\"gateway\"}";
+    assert_eq!(gate.metric(drained), 2.0, "who came when it was back is not asked to leave");
+    drop((last, live_on));
+}
+
 /// A page that answers with this status: 0 says nothing.
 async fn page(status: Arc<AtomicU16>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -252,7 +279,8 @@ async fn probes_end_with_their_snapshot() {
     let without = simple(std::slice::from_ref(&patient.endpoint), "");
     let without = config::parse(Path::new("test.toml"), &without, &|_| None).unwrap();
     let old = gate.shared.snapshot.load_full();
-    let next = Snapshot::build(Arc::new(without), &gate.shared.metrics, Some(&old)).unwrap();
+    let next =
+        Snapshot::build(Arc::new(without), &gate.shared.metrics, &gate.shared.sessions, Some(&old)).unwrap();
     gate.shared.snapshot.store(Arc::new(next));
     assert!(is_up(&gate, "left-alone"), "without probes their verdict is void");
     let upstream = Arc::downgrade(&old.pools["brokers"]);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Discover, Probe, ProbeKind};
+use crate::drain::Drain;
 
 const NAME: &str = "brokers.example.org";
 
@@ -16,6 +17,13 @@ fn found(numbers: &[u8]) -> Vec<Found> {
     discovery::of_addresses(numbers.iter().map(|number| ([192, 0, 2, *number], 1883).into()).collect())
 }
 
+/// Who was added, who is gone, and how many were too many.
+fn told(changes: &Changes) -> (Vec<&str>, Vec<&str>, usize) {
+    let added = changes.added.iter().map(|name| &**name).collect();
+    let removed = changes.removed.iter().map(|endpoint| &**endpoint.name()).collect();
+    (added, removed, changes.left_out)
+}
+
 fn names(pool: &Pool) -> Vec<String> {
     pool.endpoints().iter().map(|endpoint| endpoint.name().to_string()).collect()
 }
@@ -26,10 +34,10 @@ async fn who_stays_stays_the_same_and_who_joins_starts_slowly() {
     let pool = pool(config);
     let mut changes = pool.changes();
     assert_eq!(names(&pool), [&*broker(9, 2).name], "nothing was found yet");
-    let name = |number: u8| Arc::from(format!("all@192.0.2.{number}:1883"));
+    let [one, two, three, four] = [1, 2, 3, 4].map(|number| format!("all@192.0.2.{number}:1883"));
 
     let first = pool.adopt(&many(), found(&[1, 2])).unwrap();
-    assert_eq!(first, Changes { added: vec![name(1), name(2)], removed: vec![], left_out: 0 });
+    assert_eq!(told(&first), (vec![&*one, &*two], vec![], 0));
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     let before = pool.endpoints();
@@ -41,14 +49,10 @@ async fn who_stays_stays_the_same_and_who_joins_starts_slowly() {
     };
     assert_eq!(shares(&pool), [100, 100, 100], "all are new at the start");
 
-    assert_eq!(pool.adopt(&many(), found(&[2, 1])).unwrap(), Changes::default());
+    assert_eq!(told(&pool.adopt(&many(), found(&[2, 1])).unwrap()), (vec![], vec![], 0));
     assert!(!changes.has_changed().unwrap(), "another order is no change");
     let second = pool.adopt(&many(), found(&[2, 3, 4, 5])).unwrap();
-    assert_eq!(
-        second,
-        Changes { added: vec![name(3), name(4)], removed: vec![name(1)], left_out: 1 },
-        "three at the most"
-    );
+    assert_eq!(told(&second), (vec![&*three, &*four], vec![&*one], 1), "three at the most");
     let after = pool.endpoints();
     assert!(Arc::ptr_eq(&before[1], &after[0]) && Arc::ptr_eq(&before[2], &after[3]));
     assert!(!after[0].is_up(now), "still avoided");
@@ -111,4 +115,20 @@ fn what_probes_say_is_down_is_not_even_a_last_resort() {
     assert_eq!(picked.endpoint().name(), endpoints[1].name(), "what its dials said is forgotten");
     let without = Pool::build(&Arc::new(config), OPTIONS, &Resolver::default(), Some(&pool)).unwrap();
     assert!(!without.endpoints()[0].is_down_by_probe(), "without probes their verdict is void");
+}
+
+#[test]
+fn who_comes_after_a_drain_was_taken_is_not_asked_with_the_rest() {
+    let pool = pool(upstream([broker(1, 1)]));
+    let (endpoint, gateway) = (&pool.endpoints()[0], Drain::new());
+    assert!(endpoint.take_drain().is_none(), "nobody is there");
+    let before = endpoint.drain(&gateway).watch();
+    let taken = endpoint.take_drain().unwrap();
+    let after = endpoint.drain(&gateway);
+    let _watch = after.watch();
+    taken.ask();
+    assert_eq!((taken.work(), after.work(), gateway.work()), (1, 1, 2));
+    assert!(taken.is_asked() && !after.is_asked());
+    drop(before);
+    assert_eq!(taken.work(), 0);
 }
