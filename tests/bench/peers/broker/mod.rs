@@ -216,8 +216,11 @@ fn serve(
     if ready.to_write {
         connection.socket.flush()?;
     }
-    while ready.to_read {
-        let Some(count) = connection.socket.read(buffer)? else { break };
+    if !ready.to_read {
+        return Ok(true);
+    }
+    loop {
+        let Some(count) = connection.socket.read(buffer)? else { return Ok(true) };
         if count == 0 {
             return Ok(false);
         }
@@ -233,8 +236,7 @@ fn serve(
         }
         // What did not fill the buffer was all there was; a peer that has closed is read to its end.
         if count < buffer.len() && !ready.is_over {
-            break;
+            return Ok(true);
         }
     }
-    Ok(true)
 }

@@ -140,11 +140,9 @@ impl Churn {
                         counts.broken.note(Err(why));
                     }
                 }
-                Some((slot, Event::Ended(why))) => {
-                    // After our goodbye the peer may close as it likes.
-                    if under_way.remove(&slot) != Some(true) {
-                        counts.broken.note(Err(why.unwrap_or_else(Failure::closed)));
-                    }
+                // After our goodbye the peer may close as it likes.
+                Some((slot, Event::Ended(why))) if under_way.remove(&slot) != Some(true) => {
+                    counts.broken.note(Err(why.unwrap_or_else(Failure::closed)));
                 }
                 _ => {}
             }

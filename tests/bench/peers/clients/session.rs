@@ -76,7 +76,10 @@ impl Session {
                 self.take(0, 0, buffers, desk)?;
             }
         }
-        while ready.to_read {
+        if !ready.to_read {
+            return Ok(true);
+        }
+        loop {
             let start = self.tls.as_mut().map_or(0, |tls| tls.put_back(&mut buffers.read));
             let end = (start + MOST_READ).min(buffers.read.len());
             let count = self.socket.read(&mut buffers.read[start..end])?;
@@ -87,10 +90,9 @@ impl Session {
             }
             // What did not fill the buffer was all there was; a peer that has closed is read to its end.
             if count.is_none_or(|count| start + count < end && !ready.is_over) {
-                break;
+                return Ok(true);
             }
         }
-        Ok(true)
     }
 
     /// Take `count` bytes at `start`, behind what was kept back; say what follows. False: the peer closes.
