@@ -85,7 +85,10 @@ impl Churn {
                         }
                         under_way.insert(slot, false);
                     }
-                    Err(why) => counts.broken.note(Err(why)),
+                    Err(why) => {
+                        counts.broken.note(Err(why));
+                        break;
+                    }
                 }
                 begun += 1;
             }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::failure::Failure;
 use super::talk::{Desk, Talk};
 use super::target::Target;
-use super::tls::{Agreed, Tls};
+use super::tls::{Agreed, Records, Tls};
 use crate::broker::socket::{Ready, Socket, now};
 use crate::broker::wire::packet;
 
@@ -18,12 +18,12 @@ pub(super) struct Buffers {
     read: Vec<u8>,
     /// What is to be said.
     pub(super) plain: Vec<u8>,
-    sealed: Vec<u8>,
+    sealed: Records,
 }
 
 impl Buffers {
     pub(super) fn new() -> Self {
-        Self { read: vec![0; ROOM + MOST_READ], plain: Vec::new(), sealed: Vec::new() }
+        Self { read: vec![0; ROOM + MOST_READ], plain: Vec::new(), sealed: Records::default() }
     }
 }
 
@@ -135,9 +135,9 @@ impl Session {
                 if !plain.is_empty() {
                     tls.seal(plain, sealed)?;
                 }
-                sealed
+                sealed.bytes()
             }
-            None => plain,
+            None => plain.as_slice(),
         };
         if !bytes.is_empty() {
             self.socket.write(bytes)?;
