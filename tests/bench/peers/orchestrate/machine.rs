@@ -1,6 +1,7 @@
 //! A sentence on the machine, the programs and the way it was measured.
 
 use std::fs;
+use std::time::SystemTime;
 
 use anyhow::Result;
 
@@ -16,9 +17,11 @@ pub(super) fn words(place: &Place, contestants: &[Contestant], rounds: u32) -> R
     for contestant in contestants.iter().filter(|it| !matches!(it.kind, Kind::Direct | Kind::BrokergateTcp)) {
         versions.push(format!("{} {}", contestant.name, contestant.version()?));
     }
+    let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let today = today.split('T').next().unwrap_or_default();
     Ok(format!(
-        "{processor}, {cores} cores, Linux {}; proxy on core {}, clients and brokers on core {}; up to {} sessions; \
-         rounds by turns: {rounds}. {}.",
+        "{today}: {processor}, {cores} cores, Linux {}; proxy on core {}, clients and brokers on core {}; up to {} sessions; \
+         rounds: {rounds}. {}.",
         kernel.trim(),
         place.cores.proxy,
         place.cores.load,

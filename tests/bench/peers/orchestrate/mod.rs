@@ -73,12 +73,14 @@ fn run(options: &Options) -> Result<()> {
     }
     eprintln!("{:>4} s  done", start.elapsed().as_secs());
 
-    let report = report::markdown(&results, &contestants, &machine);
+    let verdicts = verdict::verdicts(&results, &contestants);
+    let report = report::markdown(&results, &contestants, &verdicts, &machine);
     print(&report);
-    let file = stage.place.write("results.json", &format!("{:#}\n", results.json()))?;
+    let values = format!("{:#}\n", results.json(&machine, &verdicts));
+    let file = stage.place.write("results.json", &values)?;
     eprintln!("all values are in {}", file.display());
     if options.save {
-        save::save(root, &results, &contestants, &report)?;
+        save::save(root, &results, &contestants, &report, &values)?;
     }
     ensure!(results.failures.is_empty(), "somebody failed: see above");
     Ok(())

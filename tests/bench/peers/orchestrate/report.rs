@@ -7,16 +7,21 @@ use super::contestant::{Contestant, Kind};
 use super::figure::Row;
 use super::results::{Busy, Results};
 use super::scenario::Scenario;
-use super::verdict::{Verdict, best, verdicts};
+use super::verdict::{Verdict, best};
 
 /// Cores' worth of other work, past which latencies tell little.
 const MUCH: f64 = 0.1;
 
 /// Medians, verdicts, and what a reader needs to believe them.
-pub(super) fn markdown(results: &Results, contestants: &[Contestant], machine: &str) -> String {
+pub(super) fn markdown(
+    results: &Results,
+    contestants: &[Contestant],
+    verdicts: &[Verdict],
+    machine: &str,
+) -> String {
     let mut text = format!("{machine}\n\n");
     medians(&mut text, results, contestants);
-    budget(&mut text, &verdicts(results, contestants));
+    budget(&mut text, verdicts);
     notes(&mut text, results, contestants);
     cores(&mut text, results, contestants);
     text

@@ -9,6 +9,7 @@ use super::contestant::Contestant;
 use super::figure::{Figure, Row};
 use super::scenario::Scenario;
 use super::usage::Usage;
+use super::verdict::Verdict;
 
 /// One value of one trial, in the figure's unit.
 #[derive(Debug, Clone, Copy)]
@@ -114,8 +115,8 @@ impl Results {
         self.usages.get(&(scenario.name(), contestant.to_owned())).map(|usages| Busy::mean(usages))
     }
 
-    /// All of it.
-    pub(super) fn json(&self) -> Value {
+    /// All of it, and how it stands to the budget.
+    pub(super) fn json(&self, machine: &str, verdicts: &[Verdict]) -> Value {
         let mut rows = serde_json::Map::new();
         for row in self.rows() {
             let values = self.values.iter().filter(|((other, _), _)| *other == row);
@@ -137,8 +138,16 @@ impl Results {
                 "broker": busy.broker, "others": busy.others, "stolen": busy.stolen,
             })
         });
+        let verdicts = verdicts.iter().map(|verdict| {
+            json!({
+                "figure": verdict.row.key(), "of": verdict.name, "is": verdict.value,
+                "compared_with": verdict.measure_of, "ratio": verdict.ratio, "grade": verdict.grade().word(),
+            })
+        });
         json!({
+            "machine": machine,
             "figures": rows,
+            "budget": verdicts.collect::<Vec<_>>(),
             "failures": failures.collect::<Vec<_>>(),
             "tls": self.tls,
             "cores": busy.collect::<Vec<_>>(),

@@ -14,10 +14,16 @@ const BEGIN: &str = "<!-- what follows is written by `just bench-peers --save` -
 const END: &str = "<!-- until here -->\n";
 
 /// Replaces what an earlier run has left.
-pub(super) fn save(root: &Path, results: &Results, contestants: &[Contestant], report: &str) -> Result<()> {
+pub(super) fn save(
+    root: &Path,
+    results: &Results,
+    contestants: &[Contestant],
+    report: &str,
+    values: &str,
+) -> Result<()> {
     let folder = root.join("docs/performance");
     fs::create_dir_all(&folder)?;
-    write(&folder.join("results.json"), &format!("{:#}\n", results.json()))?;
+    write(&folder.join("results.json"), values)?;
     write(&folder.join("figures.svg"), &plot::bars(results, contestants))?;
     write(&folder.join("memory.svg"), &plot::memory(results, contestants))?;
 
