@@ -44,6 +44,10 @@ bench-accept *WORDS:
 deploy:
     deploy/check
 
+# The gateway beside nginx, HAProxy, Caddy and Traefik; `--quick` in two minutes, `--help` for more
+bench-peers *ARGUMENTS:
+    tests/bench/run {{ ARGUMENTS }}
+
 # Feed a parser with noise for a while: connect, frames or packets (needs cargo-fuzz and nightly Rust)
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run --fuzz-dir tests/fuzz {{ TARGET }} -- -max_total_time={{ SECONDS }}

@@ -128,7 +128,7 @@ impl Gateway {
             let workers = Arc::clone(&workers);
             move |accepted| workers.hand(accepted)
         };
-        let mut listeners = Listeners::start(bound, hand);
+        let mut listeners = Listeners::start(bound, workers.accepting(), hand);
         let admin = admin.map(|admin| tokio::spawn(admin.serve()));
         stage.send_replace(Stage::Ready);
         tokio::select! {

@@ -9,11 +9,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::listener::{Accepted, connection};
 use crate::proxy::{Load, Shared};
+
+/// The worker that accepts.
+const ACCEPTING: usize = 0;
+
+/// How often a worker wakes up for nothing.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What blocking calls that still run may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -29,6 +36,7 @@ struct Worker {
     /// Unbounded, yet bounded: what is sent was admitted by the kernel's accept, and is taken out at once.
     inbox: mpsc::UnboundedSender<Accepted>,
     served: Arc<AtomicUsize>,
+    runtime: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,10 +50,18 @@ impl Workers {
         Ok(Self { workers: workers.collect::<io::Result<_>>()? })
     }
 
+    /// Where clients are accepted: on a worker, for no thread has to be woken for those that it keeps.
+    #[must_use]
+    pub fn accepting(&self) -> Handle {
+        self.workers[ACCEPTING].runtime.clone()
+    }
+
     /// Hand a client to the worker that serves the fewest.
     pub fn hand(&self, accepted: Accepted) {
-        let idlest = self.workers.iter().min_by_key(|worker| worker.served.load(Ordering::Relaxed));
-        if let Some(worker) = idlest {
+        let served = |(_, worker): &(usize, &Worker)| worker.served.load(Ordering::Relaxed);
+        let Some((index, worker)) = self.workers.iter().enumerate().min_by_key(served) else { return };
+        let accepted = if index == ACCEPTING { Ok(accepted) } else { accepted.move_away() };
+        if let Ok(accepted) = accepted {
             worker.served.fetch_add(1, Ordering::Relaxed);
             // A worker that is gone has closed its inbox, and the client is hung up on.
             let _ = worker.inbox.send(accepted);
@@ -71,13 +87,13 @@ impl Worker {
         let (inbox, incoming) = mpsc::unbounded_channel();
         let served = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let load = Arc::clone(&served);
+        let (load, handle) = (Arc::clone(&served), runtime.handle().clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             runtime.block_on(work(incoming, shared, load));
             // A resolver or a disk that does not answer must not hold the end.
             runtime.shutdown_timeout(LAST_WORDS);
         })?;
-        Ok(Self { inbox, served, thread: Some(thread) })
+        Ok(Self { inbox, served, runtime: handle, thread: Some(thread) })
     }
 }
 
@@ -88,8 +104,17 @@ async fn work(
     served: Arc<AtomicUsize>,
 ) {
     let traffic = shared.traffic.open();
+    tokio::spawn(tick());
     while let Some(accepted) = incoming.recv().await {
         let load = Load::new(&served, &traffic);
         tokio::spawn(connection::serve(accepted, Arc::clone(&shared), load));
+    }
+}
+
+/// Keep the runtime's next timer near. For each deadline that is sooner than all others tokio wakes the worker
+/// up once more, from its own thread: five times while a client connects (`connect-full`).
+async fn tick() {
+    loop {
+        tokio::time::sleep(TICK).await;
     }
 }

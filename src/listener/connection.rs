@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
 use super::preamble::{self, PreambleError};
-use super::{Accepted, Listener};
+use super::{Accepted, Listener, Socket};
 use crate::drain::Watch;
 use crate::net::{Arrival, SocketOptions, Stream, TlsFacts};
 use crate::proxy::{self, Admission, Connection, Load, Rejection, Shared};
@@ -23,10 +23,13 @@ use crate::tls::{self, AcceptError};
 
 /// Serve a client until its HTTP connection ends. A session that it opens lives on by itself.
 pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {
-    let Accepted { listener, stream, peer } = accepted;
+    let Accepted { listener, socket, peer } = accepted;
     let watch = shared.drain.watch();
     let served = async {
-        let stream = TcpStream::from_std(stream).map_err(Failure::Socket)?;
+        let stream = match socket {
+            Socket::Here(stream) => stream,
+            Socket::Anywhere(stream) => TcpStream::from_std(stream).map_err(Failure::Socket)?,
+        };
         arrive(stream, peer, &listener, &shared, &watch, load).await
     };
     let failure = tokio::select! {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::info;
 
@@ -14,6 +15,7 @@ use super::{Accepted, BindError, Bound, Listener, bind_one};
 /// All bound addresses, each accepting on a task of its own.
 #[derive(Debug)]
 pub struct Listeners<H> {
+    runtime: Handle,
     hand: H,
     at_work: Vec<AtWork>,
 }
@@ -36,9 +38,9 @@ pub struct Next {
 }
 
 impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
-    /// Accept on all these addresses; `hand` takes who comes.
-    pub fn start(bound: Vec<Bound>, hand: H) -> Self {
-        let mut listeners = Self { hand, at_work: Vec::new() };
+    /// Accept on all these addresses, within `runtime`; `hand` takes who comes.
+    pub fn start(bound: Vec<Bound>, runtime: Handle, hand: H) -> Self {
+        let mut listeners = Self { runtime, hand, at_work: Vec::new() };
         bound.into_iter().for_each(|bound| listeners.accept(bound));
         listeners
     }
@@ -107,7 +109,7 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
         let at = listener.load();
         info!(listener = %at.config.name, %address, tls = at.tls.is_some(), "listening");
         drop(at);
-        let accepting = tokio::spawn(bound.accept_all(self.hand.clone()));
+        let accepting = self.runtime.spawn(bound.accept_all(self.hand.clone()));
         self.at_work.push(AtWork { listener, asked, address, accepting });
     }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use socket2::{Domain, Protocol, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error};
 
 use crate::config;
@@ -48,21 +48,44 @@ pub struct Listener {
 pub struct Bound {
     /// Swapped by a reload, for the connections that come then.
     listener: Arc<ArcSwap<Listener>>,
-    socket: TcpListener,
+    socket: std::net::TcpListener,
     /// As configured; port 0 is any.
     asked: SocketAddr,
     address: SocketAddr,
 }
 
-/// A client that was accepted and belongs to no runtime yet.
+/// A client that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
     /// Its listener.
     pub listener: Arc<Listener>,
-    /// Its socket, non-blocking.
-    pub stream: std::net::TcpStream,
+    /// Its socket.
+    pub socket: Socket,
     /// Its address.
     pub peer: SocketAddr,
+}
+
+/// A client's socket, and where it may be used.
+#[derive(Debug)]
+pub enum Socket {
+    /// In the runtime that accepted it.
+    Here(TcpStream),
+    /// In any runtime, which has to make it its own.
+    Anywhere(std::net::TcpStream),
+}
+
+impl Accepted {
+    /// For another runtime than the one that accepted it.
+    ///
+    /// # Errors
+    /// The kernel's; the client is hung up on.
+    pub fn move_away(self) -> io::Result<Self> {
+        let socket = match self.socket {
+            Socket::Here(stream) => Socket::Anywhere(stream.into_std()?),
+            socket => socket,
+        };
+        Ok(Self { socket, ..self })
+    }
 }
 
 /// Why a listener does not listen.
@@ -178,8 +201,8 @@ fn bind_one(listener: &Arc<Listener>, address: SocketAddr) -> Result<Bound, Bind
         .map_err(|source| BindError::Address { name: Arc::clone(&listener.config.name), address, source })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -188,7 +211,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 impl Bound {
@@ -200,15 +223,25 @@ impl Bound {
 
     /// Accept for ever. Dropping the future stops listening.
     async fn accept_all(self, hand: impl Fn(Accepted)) {
+        let Self { listener, socket, .. } = self;
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                error!(listener = %listener.load().config.name, %error, "can't wait for clients; restart the gateway");
+                return;
+            }
+        };
         loop {
-            match accept(&self.socket).await {
-                Ok((stream, peer)) => hand(Accepted { listener: self.listener.load_full(), stream, peer }),
+            match socket.accept().await {
+                Ok((stream, peer)) => {
+                    hand(Accepted { listener: listener.load_full(), socket: Socket::Here(stream), peer });
+                }
                 Err(error) if is_passing_accept_error(&error) => {
-                    debug!(listener = %self.listener.load().config.name, %error, "a client left before it was accepted");
+                    debug!(listener = %listener.load().config.name, %error, "a client left before it was accepted");
                 }
                 Err(error) => {
                     error!(
-                        listener = %self.listener.load().config.name, %error,
+                        listener = %listener.load().config.name, %error,
                         "can't accept for now; raise the limit of open files, or lower limits.connections"
                     );
                     tokio::time::sleep(REST).await;
@@ -216,10 +249,4 @@ impl Bound {
             }
         }
     }
-}
-
-/// The next client, as a socket that any runtime can take.
-async fn accept(socket: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-    let (stream, peer) = socket.accept().await?;
-    Ok((stream.into_std()?, peer))
 }

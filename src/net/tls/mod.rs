@@ -23,6 +23,9 @@ use self::records::{HEADER, MAX_BODY, MAX_OVERHEAD, MAX_PAYLOAD, Opener, Record,
 /// Records that one write seals at most: the more, the fewer system calls a large message takes.
 const RECORDS_A_WRITE: usize = 4;
 
+/// What may wait and still be sent together with the next write, in bytes.
+const JOINED: usize = 2 * 1024;
+
 /// What a read asks for at least: the caller's room may be smaller than one record.
 const SMALL_READ: usize = 4 * 1024;
 
@@ -199,7 +202,9 @@ impl TlsStream {
     /// is kept, and counts as written.
     fn poll_seal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         LENT.with_borrow_mut(|lent| {
-            let mut end = 0;
+            // A little that waits goes along: the handshake's tickets with the first answer.
+            let mut end = self.unsent.rest().len();
+            lent[..end].copy_from_slice(self.unsent.rest());
             let mut taken = 0;
             for payload in bytes.chunks(MAX_PAYLOAD).take(RECORDS_A_WRITE) {
                 match self.seal_data(payload, &mut lent[end..]) {
@@ -238,7 +243,7 @@ impl TlsStream {
         Ok(length)
     }
 
-    /// Give sealed bytes to the socket, and keep what it does not take. Nothing may be unsent.
+    /// Give sealed bytes to the socket, what was unsent before them, and keep what it does not take.
     fn poll_send(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> Poll<io::Result<()>> {
         let sent = match Pin::new(&mut self.socket).poll_write(cx, sealed) {
             Poll::Ready(Ok(sent)) => sent,
@@ -342,7 +347,9 @@ impl AsyncWrite for TlsStream {
         if this.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.poll_unsent(cx))?;
+        if this.unsent.rest().len() > JOINED {
+            ready!(this.poll_unsent(cx))?;
+        }
         this.poll_seal(cx, bytes)
     }
 

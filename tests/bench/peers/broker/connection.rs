@@ -2,10 +2,12 @@
 //! speaks WebSocket, then packets. What a PUBLISH brings goes back as it comes, however it is cut.
 
 use std::io;
+use std::ops::Range;
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::answer::Answer;
 use super::payload::{MOST_SIZE, STAMP_SIZE};
 use super::socket::Socket;
 use super::wire::{self, Fault, Frames, Packets, opcode, packet};
@@ -103,12 +105,14 @@ impl Connection {
     }
 
     /// Take what was read, and append the answer.
-    pub(super) fn take(&mut self, bytes: &mut [u8], out: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Fault> {
-        match (self.stage, self.form) {
-            (Stage::Preamble | Stage::Handshake, _) => self.open(bytes, out, seen),
-            (Stage::Packets, Form::WebSocket) => self.take_frames(bytes, out),
-            (Stage::Packets, Form::Tcp) => self.take_packets(bytes, out),
-            (Stage::Over, _) => Ok(()),
+    pub(super) fn take(&mut self, read: &mut [u8], out: &mut Answer, seen: &mut Seen) -> Result<(), Fault> {
+        let start = match self.stage {
+            Stage::Preamble | Stage::Handshake => self.open(read, out, seen)?,
+            Stage::Packets | Stage::Over => 0,
+        };
+        match self.form {
+            Form::WebSocket => self.take_frames(read, start, out),
+            Form::Tcp => self.take_packets(read, start..read.len(), out),
         }
     }
 
@@ -123,21 +127,21 @@ impl Connection {
 
     // --- Before the first packet ---------------------------------------------------------------------
 
-    fn open(&mut self, bytes: &[u8], out: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Fault> {
-        self.gathered.extend_from_slice(bytes);
+    /// Where, in what was read, the first packet or frame begins.
+    fn open(&mut self, read: &[u8], out: &mut Answer, seen: &mut Seen) -> Result<usize, Fault> {
+        self.gathered.extend_from_slice(read);
         if self.gathered.len() > MOST_GATHERED {
             return Err(Fault("a preamble or request head that does not end"));
         }
         if self.stage == Stage::Preamble && !self.take_preamble()? {
-            return Ok(());
+            return Ok(read.len());
         }
-        if self.form == Form::WebSocket && !self.take_request(out, seen)? {
-            return Ok(());
+        if self.form == Form::WebSocket && !self.take_request(out.own(), seen)? {
+            return Ok(read.len());
         }
         seen.proxy = self.proxy.take();
         self.stage = Stage::Packets;
-        let mut rest = std::mem::take(&mut self.gathered);
-        if rest.is_empty() { Ok(()) } else { self.take(&mut rest, out, seen) }
+        Ok(read.len() - std::mem::take(&mut self.gathered).len())
     }
 
     /// Whether it is behind us.
@@ -197,20 +201,20 @@ impl Connection {
 
     // --- Frames --------------------------------------------------------------------------------------
 
-    fn take_frames(&mut self, mut bytes: &mut [u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        while !bytes.is_empty() && self.stage != Stage::Over {
-            let piece = self.frames.next(bytes)?;
-            let (body, rest) = bytes[piece.skip..].split_at_mut(piece.len);
-            bytes = rest;
+    fn take_frames(&mut self, read: &mut [u8], mut at: usize, out: &mut Answer) -> Result<(), Fault> {
+        while at < read.len() && self.stage != Stage::Over {
+            let piece = self.frames.next(&read[at..])?;
+            let body = at + piece.skip..at + piece.skip + piece.len;
+            at = body.end;
             if piece.begins && !self.frames.is_masked() {
                 return Err(Fault("an unmasked frame"));
             }
-            self.frames.unmask(body);
+            self.frames.unmask(&mut read[body.clone()]);
             match self.frames.opcode() {
-                opcode::BINARY | opcode::CONTINUATION => self.take_packets(body, out)?,
-                opcode::PING => self.take_control(body, piece.ends, opcode::PONG, out),
+                opcode::BINARY | opcode::CONTINUATION => self.take_packets(read, body, out)?,
+                opcode::PING => self.take_control(&read[body], piece.ends, opcode::PONG, out),
                 opcode::CLOSE => {
-                    self.take_control(body, piece.ends, opcode::CLOSE, out);
+                    self.take_control(&read[body], piece.ends, opcode::CLOSE, out);
                     self.stage = if piece.ends { Stage::Over } else { Stage::Packets };
                 }
                 opcode::PONG => {}
@@ -222,10 +226,10 @@ impl Connection {
 
     /// Answer a control frame with its own payload (RFC 6455, 5.5); between two halves of a packet the
     /// answer waits for the second.
-    fn take_control(&mut self, body: &[u8], ends: bool, answer: u8, out: &mut Vec<u8>) {
+    fn take_control(&mut self, body: &[u8], ends: bool, answer: u8, out: &mut Answer) {
         self.control.extend_from_slice(body);
         if ends {
-            let out = if self.packets.at_boundary() { out } else { &mut self.deferred };
+            let out = if self.packets.at_boundary() { out.own() } else { &mut self.deferred };
             wire::begin_frame(out, answer, self.control.len(), None);
             out.append(&mut self.control);
         }
@@ -233,27 +237,28 @@ impl Connection {
 
     // --- Packets -------------------------------------------------------------------------------------
 
-    fn take_packets(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        while !bytes.is_empty() && self.stage != Stage::Over {
-            let piece = self.packets.next(bytes)?;
-            let (body, rest) = bytes[piece.skip..].split_at(piece.len);
-            bytes = rest;
+    fn take_packets(&mut self, read: &[u8], range: Range<usize>, out: &mut Answer) -> Result<(), Fault> {
+        let mut at = range.start;
+        while at < range.end && self.stage != Stage::Over {
+            let piece = self.packets.next(&read[at..range.end])?;
+            let body = at + piece.skip..at + piece.skip + piece.len;
+            at = body.end;
             if self.packets.first_byte() & 0xF0 == packet::PUBLISH {
                 if piece.begins {
-                    self.begin_echo(out)?;
+                    self.begin_echo(out.own())?;
                 }
-                out.extend_from_slice(body);
+                out.stretch(read, body);
             } else {
-                self.gathered.extend_from_slice(body);
+                self.gathered.extend_from_slice(&read[body]);
                 if piece.ends {
                     let body = std::mem::take(&mut self.gathered);
-                    self.answer(&body, out)?;
+                    self.answer(&body, out.own())?;
                 } else if self.packets.size() > MOST_GATHERED {
                     return Err(Fault("a packet of an unexpected size"));
                 }
             }
             if piece.ends {
-                out.append(&mut self.deferred);
+                out.own().append(&mut self.deferred);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! back unchanged; who subscribes `tick/<milliseconds>/<payload bytes>` gets one at each interval. It prints
 //! `{"event":"listening"}`; the line `stats` on standard input asks what it has seen; the end of input ends it.
 
+mod answer;
 mod connection;
 pub(crate) mod input;
 pub(crate) mod payload;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::json;
 
+use answer::Answer;
 use connection::{Connection, Form, Seen};
 use input::Input;
 use socket::{Readiness, Ready, Socket};
@@ -26,6 +28,7 @@ use ticks::Ticks;
 
 /// Tokens from here on are listeners, below it connections.
 const LISTENERS: u64 = 1 << 32;
+/// What one read takes at most: in the cache, before it is all written.
 const BUFFER: usize = 256 << 10;
 
 /// Echoing MQTT brokers for the benchmark.
@@ -109,7 +112,7 @@ impl Broker {
     fn serve(mut self) -> io::Result<()> {
         say(&json!({ "event": "listening" }));
         let mut buffer = vec![0; BUFFER];
-        let mut out = Vec::with_capacity(2 * BUFFER);
+        let mut out = Answer::default();
         while !self.input.is_over() {
             self.readiness.wait(self.ticks.due())?;
             self.ticks.send(&mut self.connections);
@@ -142,7 +145,7 @@ impl Broker {
     }
 
     /// Serve one connection that is ready.
-    fn turn(&mut self, ready: Ready, buffer: &mut [u8], out: &mut Vec<u8>) {
+    fn turn(&mut self, ready: Ready, buffer: &mut [u8], out: &mut Answer) {
         let at = ready.token as usize;
         let Some(connection) = self.connections.get_mut(at).and_then(Option::as_mut) else { return };
         let seen = &mut self.listeners[connection.listener].seen;
@@ -210,14 +213,17 @@ fn serve(
     connection: &mut Connection,
     ready: Ready,
     buffer: &mut [u8],
-    out: &mut Vec<u8>,
+    out: &mut Answer,
     seen: &mut Seen,
 ) -> io::Result<bool> {
     if ready.to_write {
         connection.socket.flush()?;
     }
-    while ready.to_read {
-        let Some(count) = connection.socket.read(buffer)? else { break };
+    if !ready.to_read {
+        return Ok(true);
+    }
+    loop {
+        let Some(count) = connection.socket.read(buffer)? else { return Ok(true) };
         if count == 0 {
             return Ok(false);
         }
@@ -225,16 +231,17 @@ fn serve(
         connection
             .take(&mut buffer[..count], out, seen)
             .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.to_string()))?;
-        if !out.is_empty() {
-            connection.socket.write(out)?;
+        match out.only_own() {
+            Some([]) => {}
+            Some(bytes) => connection.socket.write(bytes)?,
+            None => connection.socket.write_slices(&out.slices(&buffer[..count]))?,
         }
         if connection.is_over() {
             return Ok(false);
         }
         // What did not fill the buffer was all there was; a peer that has closed is read to its end.
         if count < buffer.len() && !ready.is_over {
-            break;
+            return Ok(true);
         }
     }
-    Ok(true)
 }

@@ -1,6 +1,6 @@
 //! Non-blocking sockets, which of them are ready (epoll, edge-triggered), and the clocks. Linux.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -159,10 +159,32 @@ impl Socket {
     /// Write once, and keep what the peer doesn't take for `flush`.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let taken = if self.pending.is_empty() { write(&self.fd, bytes)? } else { 0 };
-        if self.pending.len() + bytes.len() - taken > MOST_PENDING {
+        self.keep(&bytes[taken..])
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.pending.len() + bytes.len() > MOST_PENDING {
             return Err(io::Error::other("the peer does not read"));
         }
-        self.pending.extend_from_slice(&bytes[taken..]);
+        self.pending.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The same for bytes that lie apart.
+    pub(crate) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut left = 0;
+        if self.pending.is_empty() {
+            left = match rustix::io::writev(&self.fd, slices) {
+                Ok(taken) => taken,
+                Err(Errno::AGAIN | Errno::INTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        for slice in slices {
+            let skip = left.min(slice.len());
+            self.keep(&slice[skip..])?;
+            left -= skip;
+        }
         Ok(())
     }
 

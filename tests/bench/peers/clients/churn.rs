@@ -85,7 +85,10 @@ impl Churn {
                         }
                         under_way.insert(slot, false);
                     }
-                    Err(why) => counts.broken.note(Err(why)),
+                    Err(why) => {
+                        counts.broken.note(Err(why));
+                        break;
+                    }
                 }
                 begun += 1;
             }
@@ -140,11 +143,9 @@ impl Churn {
                         counts.broken.note(Err(why));
                     }
                 }
-                Some((slot, Event::Ended(why))) => {
-                    // After our goodbye the peer may close as it likes.
-                    if under_way.remove(&slot) != Some(true) {
-                        counts.broken.note(Err(why.unwrap_or_else(Failure::closed)));
-                    }
+                // After our goodbye the peer may close as it likes.
+                Some((slot, Event::Ended(why))) if under_way.remove(&slot) != Some(true) => {
+                    counts.broken.note(Err(why.unwrap_or_else(Failure::closed)));
                 }
                 _ => {}
             }

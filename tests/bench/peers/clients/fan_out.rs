@@ -39,7 +39,10 @@ impl FanOut {
         fleet.size = self.size;
         let topic = format!("tick/{}/{}", self.interval, self.size);
         let mut broken = Broken::default();
-        each(fleet, &self.slots, CONCURRENCY, &Subscribe(topic.clone()), "subscribed")?;
+        let subscribed = each(fleet, &self.slots, CONCURRENCY, &Subscribe(topic.clone()), "subscribed")?;
+        if subscribed["sessions"] != self.slots.len() {
+            return Err(Failure::new(format!("not all could subscribe: {subscribed}")));
+        }
         let mut phases = self.phases.begin(now());
         loop {
             match phases.at(now()) {

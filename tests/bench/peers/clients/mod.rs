@@ -19,6 +19,7 @@ mod talk;
 mod target;
 mod tickets;
 mod tls;
+mod verifier;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,6 +13,9 @@ use crate::broker::socket::now;
 /// How long what is under way at the end may take.
 const PATIENCE: u64 = 5_000_000_000;
 
+/// Messages that are late are sent so many in a row; then what came is read.
+const MOST_AT_ONCE: u64 = 64;
+
 /// What is asked for.
 pub(super) struct RoundTrips {
     /// Which sessions.
@@ -68,7 +71,8 @@ impl RoundTrips {
             let mut until = phases.next();
             if let Some(pace) = self.pace {
                 let due = |sent: u64| begin + (sent as f64 * pace) as u64;
-                while due(sent) <= now() {
+                let most = sent + MOST_AT_ONCE;
+                while due(sent) <= now() && sent < most {
                     let slot = self.slots[(sent % self.slots.len() as u64) as usize];
                     broken.note(self.say(fleet, slot, due(sent), 1));
                     sent += 1;

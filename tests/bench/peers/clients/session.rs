@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::failure::Failure;
 use super::talk::{Desk, Talk};
 use super::target::Target;
-use super::tls::{Agreed, Tls};
+use super::tls::{Agreed, Records, Tls};
 use crate::broker::socket::{Ready, Socket, now};
 use crate::broker::wire::packet;
 
@@ -18,12 +18,12 @@ pub(super) struct Buffers {
     read: Vec<u8>,
     /// What is to be said.
     pub(super) plain: Vec<u8>,
-    sealed: Vec<u8>,
+    sealed: Records,
 }
 
 impl Buffers {
     pub(super) fn new() -> Self {
-        Self { read: vec![0; ROOM + MOST_READ], plain: Vec::new(), sealed: Vec::new() }
+        Self { read: vec![0; ROOM + MOST_READ], plain: Vec::new(), sealed: Records::default() }
     }
 }
 
@@ -76,7 +76,10 @@ impl Session {
                 self.take(0, 0, buffers, desk)?;
             }
         }
-        while ready.to_read {
+        if !ready.to_read {
+            return Ok(true);
+        }
+        loop {
             let start = self.tls.as_mut().map_or(0, |tls| tls.put_back(&mut buffers.read));
             let end = (start + MOST_READ).min(buffers.read.len());
             let count = self.socket.read(&mut buffers.read[start..end])?;
@@ -87,10 +90,9 @@ impl Session {
             }
             // What did not fill the buffer was all there was; a peer that has closed is read to its end.
             if count.is_none_or(|count| start + count < end && !ready.is_over) {
-                break;
+                return Ok(true);
             }
         }
-        Ok(true)
     }
 
     /// Take `count` bytes at `start`, behind what was kept back; say what follows. False: the peer closes.
@@ -133,9 +135,9 @@ impl Session {
                 if !plain.is_empty() {
                     tls.seal(plain, sealed)?;
                 }
-                sealed
+                sealed.bytes()
             }
-            None => plain,
+            None => plain.as_slice(),
         };
         if !bytes.is_empty() {
             self.socket.write(bytes)?;

@@ -40,8 +40,10 @@ pub(super) struct Talk {
     stage: Stage,
     frames: Frames,
     packets: Packets,
-    /// The response head; a control frame; a packet that is no PUBLISH.
+    /// The response head; a packet that is no PUBLISH.
     gathered: Vec<u8>,
+    /// A control frame's payload.
+    control: Vec<u8>,
     /// Topic and stamp of the PUBLISH that is coming.
     front: [u8; MOST_FRONT],
     /// Bytes of its body that came.
@@ -62,6 +64,7 @@ impl Talk {
             frames: Frames::default(),
             packets: Packets::default(),
             gathered: Vec::new(),
+            control: Vec::new(),
             front: [0; MOST_FRONT],
             came: 0,
             is_damaged: false,
@@ -193,13 +196,11 @@ impl Talk {
     }
 
     fn take_control(&mut self, body: &[u8], ends: bool, out: &mut Vec<u8>) {
-        // Packets that are no message are short, and come whole before the next control frame: brokers send
-        // each in one frame.
-        self.gathered.extend_from_slice(body);
+        self.control.extend_from_slice(body);
         if !ends {
             return;
         }
-        let body = std::mem::take(&mut self.gathered);
+        let body = std::mem::take(&mut self.control);
         if self.frames.opcode() == opcode::CLOSE {
             self.stage = Stage::Closed;
         } else {
@@ -253,20 +254,18 @@ impl Talk {
         let is_whole =
             self.came >= self.front_size() && self.came == self.front_size() - STAMP_SIZE + desk.size;
         let stamp = self.stamp();
-        if self.is_damaged || !is_whole {
+        let is_echo = self.front[2..].starts_with(ECHO_TOPIC.as_bytes());
+        if self.is_damaged || !is_whole || is_echo && stamp.sender != self.id {
             desk.meter.corrupt += 1;
-        } else if self.front[2..].starts_with(ECHO_TOPIC.as_bytes()) {
-            if stamp.sender != self.id {
-                desk.meter.corrupt += 1;
-                return;
-            }
+            return;
+        }
+        if is_echo {
             self.expected = desk.meter.follow(self.expected, stamp.sequence);
-            desk.meter.record(desk.now.saturating_sub(stamp.time));
         } else {
             let expected = self.expected_tick.unwrap_or(stamp.sequence);
             self.expected_tick = Some(desk.meter.follow(expected, stamp.sequence));
-            desk.meter.record(desk.now.saturating_sub(stamp.time));
         }
+        desk.meter.record(desk.now.saturating_sub(stamp.time));
     }
 
     fn end_answer(&mut self, desk: &mut Desk<'_>) -> Result<(), Failure> {

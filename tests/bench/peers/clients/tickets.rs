@@ -7,7 +7,7 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// Servers send one to four for each they take; more than are used at once need not be kept.
+/// Servers send one to four for each that is used; more than are used at once need not be kept.
 const MOST: usize = 1024;
 
 /// Tickets of one server.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -12,6 +12,7 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, version};
 
 use super::failure::Failure;
+use super::verifier::Verifier;
 
 /// Plaintext of a record (RFC 8446, 5.1), and what encryption adds at most.
 const RECORD: usize = 16 << 10;
@@ -29,10 +30,15 @@ pub(super) fn configuration(ca: &Path, resumption: Resumption) -> Result<Arc<Cli
         kx_groups: vec![aws_lc_rs::kx_group::X25519],
         ..aws_lc_rs::default_provider()
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let provider = Arc::new(provider);
+    let check = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| wrong(&error))?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])
         .map_err(|error| wrong(&error))?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(check)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = resumption;
@@ -45,6 +51,36 @@ pub(super) struct Agreed {
     pub(super) version: String,
     pub(super) suite: String,
     pub(super) group: String,
+}
+
+/// Records on their way out. Its memory is kept, and never cleared.
+#[derive(Default)]
+pub(super) struct Records {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Records {
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+
+    /// Let `write` append up to `most` bytes; it says how many.
+    fn append<E: std::fmt::Display>(
+        &mut self,
+        most: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), Failure> {
+        if self.memory.len() < self.len + most {
+            self.memory.resize(self.len + most, 0);
+        }
+        self.len += write(&mut self.memory[self.len..]).map_err(Failure::new)?;
+        Ok(())
+    }
 }
 
 /// One session's TLS.
@@ -91,7 +127,7 @@ impl Tls {
     pub(super) fn open(
         &mut self,
         records: &mut [u8],
-        out: &mut Vec<u8>,
+        out: &mut Records,
         mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let mut start = 0;
@@ -109,10 +145,7 @@ impl Tls {
                     true
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
-                    let len = out.len();
-                    out.resize(len + RECORD + RECORD_OVERHEAD, 0);
-                    let written = data.encode(&mut out[len..]).map_err(Failure::new)?;
-                    out.truncate(len + written);
+                    out.append(RECORD + RECORD_OVERHEAD, |space| data.encode(space))?;
                     true
                 }
                 ConnectionState::TransmitTlsData(data) => {
@@ -135,27 +168,23 @@ impl Tls {
     }
 
     /// Encrypt `plain` to the end of `out`.
-    pub(super) fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn seal(&mut self, plain: &[u8], out: &mut Records) -> Result<(), Failure> {
         let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
         let ConnectionState::WriteTraffic(mut traffic) = state? else {
             return Err(Failure::new("TLS is not ready to send"));
         };
-        let len = out.len();
-        out.resize(len + plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD, 0);
-        let written = traffic.encrypt(plain, &mut out[len..]).map_err(Failure::new)?;
-        out.truncate(len + written);
-        Ok(())
+        let most = plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD;
+        out.append(most, |space| traffic.encrypt(plain, space))
     }
 
     /// Say that we close (RFC 8446, 6.1).
-    pub(super) fn say_goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn say_goodbye(&mut self, out: &mut Records) -> Result<(), Failure> {
         let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-        if let ConnectionState::WriteTraffic(mut traffic) = state? {
-            let len = out.len();
-            out.resize(len + RECORD_OVERHEAD, 0);
-            let written = traffic.queue_close_notify(&mut out[len..]).map_err(Failure::new)?;
-            out.truncate(len + written);
+        match state? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                out.append(RECORD_OVERHEAD, |space| traffic.queue_close_notify(space))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

@@ -1,0 +1,237 @@
+//! What is done to a contestant, and which figures that gives.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::contestant::Kind;
+use super::figure::Figure;
+use super::results::Sample;
+use super::stage::Trial;
+
+/// See [`Scenario::story`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Scenario {
+    Memory,
+    Everyday,
+    Load,
+    Bulk16,
+    Bulk256,
+    FanOut,
+    Full,
+    Resumed,
+    Storm,
+    Growth,
+}
+
+/// Sessions of the memory scenario.
+const IDLE: u64 = 1000;
+/// Sessions before those whose memory is measured.
+const FIRST: u64 = 8;
+/// Sessions held in the growth scenario, as far as descriptors allow.
+const HELD: [u64; 4] = [100, 1000, 10_000, 50_000];
+/// Sessions that carry the traffic there.
+const ACTIVE: u64 = 100;
+/// Handshakes at once while sessions are opened for a scenario.
+const ARRIVING: u64 = 32;
+/// Handshakes at once where they are what is measured.
+const CHURN: u64 = 16;
+/// Connects a second beside traffic.
+const STORM: u64 = 200;
+
+impl Scenario {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Everyday,
+        Self::Load,
+        Self::Bulk16,
+        Self::Bulk256,
+        Self::FanOut,
+        Self::Full,
+        Self::Resumed,
+        Self::Storm,
+        Self::Memory,
+        Self::Growth,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Everyday => "everyday",
+            Self::Load => "load",
+            Self::Bulk16 => "bulk16",
+            Self::Bulk256 => "bulk256",
+            Self::FanOut => "fan-out",
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Storm => "storm",
+            Self::Growth => "growth",
+        }
+    }
+
+    /// Memory hardly varies from run to run, and many sessions take long to open.
+    pub(super) fn rounds(self, wanted: u32) -> u32 {
+        if matches!(self, Self::Memory | Self::Growth) { wanted.div_ceil(3) } else { wanted }
+    }
+
+    /// Where there is no proxy, there is nothing of a proxy to measure.
+    pub(super) fn concerns(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Direct => {
+                matches!(self, Self::Everyday | Self::Load | Self::Bulk16 | Self::Bulk256 | Self::FanOut)
+            }
+            _ => true,
+        }
+    }
+
+    /// Runs it once with a fresh process of the contestant.
+    pub(super) fn run(self, trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+        match self {
+            Self::Memory => memory(trial),
+            Self::Everyday => everyday(trial),
+            Self::Load => load(trial),
+            Self::Bulk16 => bulk(trial, Figure::Bulk16Cpu, 16, 4, 16 * 1024),
+            Self::Bulk256 => bulk(trial, Figure::Bulk256Cpu, 8, 2, 256 * 1024),
+            Self::FanOut => fan_out(trial),
+            Self::Full => connects(trial, Figure::FullCpu, false),
+            Self::Resumed => connects(trial, Figure::ResumedCpu, true),
+            Self::Storm => storm(trial),
+            Self::Growth => growth(trial),
+        }
+    }
+}
+
+/// 200 sessions at a rate that leaves both cores time to sleep.
+fn everyday(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    trial.connect(200, ARRIVING)?;
+    let (said, usage) = trial.measure("round-trips connections=200 rate=5000 size=128", 2.0)?;
+    Ok(vec![
+        Sample::new(Figure::EverydayCpu, each(trial.cost(&usage), &said, "messages", MICROSECOND)?),
+        Sample::new(Figure::EverydayP50, number(&said, "p50_us")?),
+        Sample::new(Figure::EverydayP99, number(&said, "p99_us")?),
+        Sample::new(Figure::EverydayP999, number(&said, "p999_us")?),
+    ])
+}
+
+/// As many small messages as go.
+fn load(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    trial.connect(64, ARRIVING)?;
+    let (said, usage) = trial.measure("round-trips connections=64 outstanding=8 rate=0 size=128", 1.5)?;
+    Ok(vec![Sample::new(Figure::LoadCpu, each(trial.cost(&usage), &said, "messages", MICROSECOND)?)])
+}
+
+/// As many large messages as go. A byte counts on its way there and on its way back.
+fn bulk(
+    trial: &mut Trial<'_>,
+    figure: Figure,
+    sessions: u64,
+    outstanding: u64,
+    size: u64,
+) -> Result<Vec<Sample>> {
+    trial.connect(sessions, ARRIVING)?;
+    let command = format!("round-trips connections={sessions} outstanding={outstanding} rate=0 size={size}");
+    let (said, usage) = trial.measure(&command, 1.5)?;
+    Ok(vec![Sample::new(figure, each(trial.cost(&usage), &said, "bytes", NANOSECOND)?)])
+}
+
+/// The brokers speak, the clients listen.
+fn fan_out(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    trial.connect(500, ARRIVING)?;
+    let (said, usage) = trial.measure("fan-out connections=500 interval_ms=100 size=128", 2.0)?;
+    Ok(vec![Sample::new(Figure::FanOutCpu, each(trial.cost(&usage), &said, "messages", MICROSECOND)?)])
+}
+
+/// Sessions that come, say CONNECT, and go.
+fn connects(trial: &mut Trial<'_>, figure: Figure, are_resumed: bool) -> Result<Vec<Sample>> {
+    trial.connect(1, 1)?;
+    let command = format!("churn concurrency={CHURN} resumed={are_resumed}");
+    let (said, usage) = trial.measure(&command, 1.5)?;
+    let (all, resumed) = (number(&said, "connects")?, number(&said, "resumed")?);
+    let is_so = if are_resumed { resumed >= 0.99 * all } else { resumed == 0.0 };
+    ensure!(is_so, "{resumed} of {all} TLS sessions were resumed");
+    Ok(vec![Sample::new(figure, each(trial.cost(&usage), &said, "connects", MILLISECOND)?)])
+}
+
+/// The everyday traffic, less of it, while others come and go.
+fn storm(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    trial.connect(200, ARRIVING)?;
+    trial.add_clients()?;
+    let seconds = trial.seconds(2.0) + 3.0;
+    trial.begin(1, &format!("churn rate={STORM} warmup=0 seconds={seconds}"))?;
+    let (said, _) = trial.measure("round-trips connections=200 rate=2000 size=128", 2.0)?;
+    trial.end(1)?;
+    Ok(vec![
+        Sample::new(Figure::StormP50, number(&said, "p50_us")?),
+        Sample::new(Figure::StormP99, number(&said, "p99_us")?),
+    ])
+}
+
+/// What a session that does nothing holds.
+fn memory(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    let before = trial.settled_memory()?;
+    let warm = warmed_up(trial)?;
+    let kib_each = |after: u64| after.saturating_sub(warm) as f64 / KIB / IDLE as f64;
+    trial.connect(IDLE, ARRIVING)?;
+    let connected = trial.settled_memory()?;
+    trial.ask("ping", "pinged")?;
+    let pinged = trial.settled_memory()?;
+    trial.ask("burst size=20480", "bursted")?;
+    let burst = trial.settled_memory()?;
+    Ok(vec![
+        Sample::new(Figure::Process, before as f64 / MIB),
+        Sample::new(Figure::MemoryConnected, kib_each(connected)),
+        Sample::new(Figure::MemoryPinged, kib_each(pinged)),
+        Sample::new(Figure::MemoryBurst, kib_each(burst)),
+    ])
+}
+
+/// The memory of a process that has served a few sessions: the first ones bring in the code that they run.
+fn warmed_up(trial: &mut Trial<'_>) -> Result<u64> {
+    trial.connect(FIRST, FIRST)?;
+    trial.ask("ping", "pinged")?;
+    trial.ask("close", "closed")?;
+    trial.settled_memory()
+}
+
+/// The same traffic over the same number of sessions, while ever more are held.
+fn growth(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    let most = trial.most_sessions() / 500 * 500;
+    let (mut held, mut memory) = (0, 0.0);
+    let mut samples = Vec::new();
+    for target in HELD.map(|target| target.min(most)) {
+        if target == held {
+            break;
+        }
+        trial.connect(target - held, ARRIVING)?;
+        let now = trial.settled_memory()? as f64;
+        samples.push(Sample::held(Figure::HeldTotal, target, now / MIB));
+        // The first step bears what any sessions bring with them.
+        if held > 0 {
+            let each = (now - memory) / KIB / (target - held) as f64;
+            samples.push(Sample::held(Figure::HeldMemory, target, each));
+        }
+        (held, memory) = (target, now);
+        let command = format!("talk fraction={} rate=5000 size=128", ACTIVE as f64 / held as f64);
+        let (said, usage) = trial.measure(&command, 2.0)?;
+        let each = each(trial.cost(&usage), &said, "messages", MICROSECOND)?;
+        samples.push(Sample::held(Figure::HeldCpu, held, each));
+    }
+    Ok(samples)
+}
+
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
+const MILLISECOND: f64 = 1e-3;
+const MICROSECOND: f64 = 1e-6;
+const NANOSECOND: f64 = 1e-9;
+
+/// Time for each of what the clients counted, in the unit (in seconds).
+fn each(cost: Duration, said: &Value, what: &str, unit: f64) -> Result<f64> {
+    let count = number(said, what)?;
+    ensure!(count > 0.0, "no {what} at all");
+    Ok(cost.as_secs_f64() / count / unit)
+}
+
+fn number(said: &Value, key: &str) -> Result<f64> {
+    said[key].as_f64().with_context(|| format!("the clients do not say {key}: {said}"))
+}
