@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin, AdminError};
 use crate::config::Config;
+use crate::drain::Drain;
 use crate::listener::{self, BindError, Bound, Listeners, ensure_open_files};
 use crate::proxy::{Rejection, Shared};
 use crate::reload::{Asker, Reloads, Source};
@@ -65,13 +66,14 @@ impl Gateway {
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let endings = Ending::all_labels();
         let metrics = Metrics::build(&Rejection::LABELS, endings)?;
-        let snapshot = Snapshot::build(Arc::new(config), &metrics, None)?;
+        let sessions = Drain::new();
+        let snapshot = Snapshot::build(Arc::new(config), &metrics, &sessions, None)?;
         let config = Arc::clone(&snapshot.config);
         let mut bound = Vec::new();
         for listener in listener::build(&config.listeners, &[])? {
             bound.extend(listener::bind(&listener)?);
         }
-        let shared = Shared::new(snapshot, metrics);
+        let shared = Shared::new(snapshot, metrics, sessions);
         let (stage, stages) = watch::channel(Stage::Starting);
         let (reloads, asker) = Reloads::new(Arc::clone(&shared));
         let admin = match &config.admin {
@@ -124,6 +126,10 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let Self { shared, bound, admin, stage, mut reloads, asker: _ } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        // The first client should find brokers.
+        let snapshot = shared.snapshot.load_full();
+        snapshot.looked_up().await;
+        drop(snapshot);
         let hand = {
             let workers = Arc::clone(&workers);
             move |accepted| workers.hand(accepted)
@@ -167,6 +173,7 @@ impl Gateway {
         if let Some(admin) = admin {
             admin.abort();
         }
+        shared.snapshot.load().rest();
         drop(listeners);
         // Joining the threads would block this one, which may be a test's.
         let workers = Arc::into_inner(workers);

@@ -2,18 +2,23 @@
 //!
 //! A connection reads it once a request; a session holds its endpoint, not the snapshot.
 
+mod scout;
+mod upstream;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
+use self::scout::{Goodbyes, Scouts};
 use crate::backend::Backend;
 use crate::config::{self, Config, MqttTarget, Redirect};
+use crate::drain::Drain;
 use crate::net::SocketOptions;
 use crate::route::Routes;
 use crate::site::{Files, SiteError};
-use crate::telemetry::{EndpointMetrics, Metrics};
-use crate::upstream::{self, Pool};
+use crate::telemetry::Metrics;
+use crate::upstream::{BuildError as UpstreamError, Pool, Resolver};
+
+pub use self::upstream::UpstreamAtWork;
 
 /// A configuration at work.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub struct Snapshot {
     pub routes: Routes<Target>,
     /// The upstreams at work, by name.
     pub pools: BTreeMap<Arc<str>, Arc<UpstreamAtWork>>,
+    /// They look after the pools for as long as this snapshot is at work.
+    scouts: Scouts,
 }
 
 /// What a route leads to, ready to work.
@@ -39,21 +46,12 @@ pub enum Target {
     Redirect(Redirect),
 }
 
-/// A pool, and what is counted for its endpoints.
-#[derive(Debug)]
-pub struct UpstreamAtWork {
-    /// Where sessions go.
-    pub pool: Pool,
-    /// By the endpoint's name.
-    metrics: BTreeMap<Arc<str>, EndpointMetrics>,
-}
-
 /// Why a configuration can't go to work.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// An upstream.
     #[error(transparent)]
-    Upstream(#[from] upstream::BuildError),
+    Upstream(#[from] UpstreamError),
     /// A site.
     #[error(transparent)]
     Site(#[from] SiteError),
@@ -72,51 +70,30 @@ impl Target {
     }
 }
 
-impl UpstreamAtWork {
-    /// The handles of an endpoint of this upstream.
-    #[must_use]
-    pub fn metrics(&self, endpoint: &upstream::Endpoint) -> Option<&EndpointMetrics> {
-        self.metrics.get(endpoint.name())
-    }
-
-    /// The gauges of endpoints that `next` does not have say nothing any more: a gauge can't be taken back,
-    /// and an alert must not ring for a broker that is gone.
-    pub fn retire(&self, next: Option<&Self>) {
-        let goes_on = |name| next.is_some_and(|next| next.metrics.contains_key(name));
-        for (_, metrics) in self.metrics.iter().filter(|(name, _)| !goes_on(*name)) {
-            metrics.up.set(f64::NAN);
-        }
-    }
-
-    /// Set the gauges of what is only looked at when scraped.
-    pub fn publish(&self, now: Instant) {
-        for endpoint in self.pool.endpoints() {
-            if let Some(metrics) = self.metrics(endpoint) {
-                metrics.up.set(if endpoint.is_up(now) { 1.0 } else { 0.0 });
-            }
-        }
-    }
-}
-
 impl Snapshot {
-    /// Put a configuration to work. Endpoints that `old` has too keep their health and counts.
+    /// Put a configuration to work, within a runtime that lasts: brokers are probed and names looked up on it
+    /// until the snapshot is dropped. Endpoints that `old` has too keep their health and counts. `sessions` is
+    /// the drain of those that brokers are lost to.
     ///
     /// # Errors
     /// When a CA file or a site's root can't be read. Nothing was changed then.
-    pub fn build(config: Arc<Config>, metrics: &Metrics, old: Option<&Self>) -> Result<Self, BuildError> {
+    pub fn build(
+        config: Arc<Config>,
+        metrics: &Arc<Metrics>,
+        sessions: &Drain,
+        old: Option<&Self>,
+    ) -> Result<Self, BuildError> {
         let options = SocketOptions {
             keepalive: config.limits.tcp_keepalive,
             user_timeout: config.limits.tcp_user_timeout,
         };
+        // A new one each time: a reload is how a changed /etc/resolv.conf is read.
+        let resolver = Resolver::new(&config.resolver);
         let mut pools = BTreeMap::new();
         for (name, upstream) in &config.upstreams {
             let before = old.and_then(|old| old.pools.get(name)).map(|old| &old.pool);
-            let pool = Pool::build(upstream, options, before)?;
-            let handles = |endpoint: &Arc<upstream::Endpoint>| {
-                (Arc::clone(endpoint.name()), metrics.endpoint(name, endpoint.name()))
-            };
-            let metrics = pool.endpoints().iter().map(handles).collect();
-            pools.insert(Arc::clone(name), Arc::new(UpstreamAtWork { pool, metrics }));
+            let pool = Pool::build(upstream, options, &resolver, before)?;
+            pools.insert(Arc::clone(name), Arc::new(UpstreamAtWork::new(pool, metrics)));
         }
         let mut routes = Vec::new();
         for route in &config.routes {
@@ -134,6 +111,19 @@ impl Snapshot {
             };
             routes.push((route.host.clone(), route.path.clone(), target));
         }
-        Ok(Self { config, routes: Routes::build(routes), pools })
+        let goodbyes = Goodbyes { sessions: sessions.clone(), window: config.drain.window };
+        let scouts = Scouts::send(&pools, &goodbyes);
+        Ok(Self { config, routes: Routes::build(routes), pools, scouts })
+    }
+
+    /// Probe nobody and look up no name any more: the gateway has stopped.
+    pub fn rest(&self) {
+        self.scouts.recall();
+    }
+
+    /// Wait until each name that stands for many brokers was looked up once, whatever the answer: before that
+    /// there may be no endpoint. It takes no longer than `resolver.timeout`.
+    pub async fn looked_up(&self) {
+        self.scouts.looked_up().await;
     }
 }

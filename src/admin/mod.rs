@@ -176,12 +176,26 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> 
         (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "live\n"),
         ("/ready", _) => match stage {
-            Stage::Ready => text(StatusCode::OK, "ready\n"),
+            Stage::Ready => ready(&served.shared),
             Stage::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
             Stage::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         },
         ("/metrics", _) => metrics(&served.shared),
         _ => text(StatusCode::NOT_FOUND, "there is /live, /ready, /metrics, and POST /reload\n"),
+    }
+}
+
+/// Serving, and each upstream that is `required` has an endpoint up.
+fn ready(shared: &Shared) -> Response<Body> {
+    let now = Instant::now();
+    let snapshot = shared.snapshot.load();
+    let mut pools = snapshot.pools.values().map(|upstream| &upstream.pool);
+    match pools.find(|pool| pool.config().required && !pool.is_available(now)) {
+        None => text(StatusCode::OK, "ready\n"),
+        Some(pool) => {
+            let missing = format!("no endpoint of upstream {} is up\n", pool.name());
+            text(StatusCode::SERVICE_UNAVAILABLE, missing)
+        }
     }
 }
 

@@ -10,11 +10,11 @@ use toml::Spanned;
 
 use super::Weight;
 use super::endpoint_url::{EndpointUrl, HandshakePath, Place};
-use super::review::Review;
+use super::review::{Review, Span};
 use super::value::{Either, Label, Leaf, OrOff, Parsed, Written};
 
-/// One broker address.
-#[derive(Debug, Clone)]
+/// One broker address, or a name that stands for many.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its name in logs and metrics: the configured one, or its URL.
     pub name: Arc<str>,
@@ -34,6 +34,18 @@ pub struct Endpoint {
     pub backup: bool,
     /// PROXY preamble sent first.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// What its name is looked up for. `None`: it is one broker, and a name is resolved at each dial.
+    pub discover: Option<Discover>,
+}
+
+/// What a name that stands for many brokers is looked up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Discover {
+    /// Each address is a broker.
+    Addresses,
+    /// Each SRV record is one: target, port, weight, priority (RFC 2782).
+    Srv,
 }
 
 /// What an endpoint speaks.
@@ -93,6 +105,7 @@ pub(super) struct EndpointTable {
     subprotocol: Written<Subprotocol>,
     transport: Option<Spanned<UnixTransport>>,
     path: Written<HandshakePath>,
+    discover: Option<Spanned<Discover>>,
 }
 
 /// An endpoint that is written as a bare URL, or as a table.
@@ -108,6 +121,7 @@ impl EndpointTable {
             }
             Either::Table(table) => table,
         };
+        let weight_span = table.weight.as_ref().map(Spanned::span);
         let weight = check_weight(table.weight.take(), review);
         let max_sessions = review.count_or_off(table.max_sessions.take(), 1..=10_000_000);
         let Some(url) = table.url.take() else {
@@ -117,6 +131,10 @@ impl EndpointTable {
         let url_span = url.span();
         let url = url.into_inner().0;
         table.refuse_keys_that_do_not_fit(&url, review);
+        let discover = table.discover.map(|discover| {
+            check_discover(discover.span(), *discover.get_ref(), &url, url_span.clone(), weight_span, review);
+            discover.into_inner()
+        });
         for oddity in url.oddities() {
             review.warning(url_span.clone(), oddity);
         }
@@ -149,6 +167,7 @@ impl EndpointTable {
             max_sessions,
             backup: table.backup.unwrap_or(false),
             proxy_protocol: table.proxy_protocol,
+            discover,
         })
     }
 
@@ -192,6 +211,34 @@ impl EndpointTable {
                 );
             }
         }
+    }
+}
+
+/// What can be found by a name must have one, and say nothing that the answer says.
+fn check_discover(
+    span: Span,
+    discover: Discover,
+    url: &EndpointUrl,
+    url_span: Span,
+    weight: Option<Span>,
+    review: &mut Review<'_>,
+) {
+    let Some(host) = url.host() else {
+        review.mistake(span, "this endpoint has no name to look up; leave `discover` out");
+        return;
+    };
+    if discover == Discover::Addresses {
+        return;
+    }
+    if !host.starts_with('_') {
+        let advice = "a name with SRV records looks like _mqtt._tcp.example.org";
+        review.mistake(url_span.clone(), format!("{advice}; write that, or discover = \"addresses\""));
+    }
+    if url.has_port {
+        review.mistake(url_span, "SRV records have the ports; leave this one out");
+    }
+    if let Some(weight) = weight {
+        review.mistake(weight, "SRV records have the weights; leave this one out");
     }
 }
 

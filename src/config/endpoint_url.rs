@@ -19,6 +19,8 @@ pub(super) struct EndpointUrl {
     pub(super) tls: bool,
     /// Where it is.
     pub(super) place: Place,
+    /// Whether a port is written.
+    pub(super) has_port: bool,
     odd_port: Option<&'static str>,
 }
 
@@ -41,6 +43,15 @@ pub(super) enum Place {
 }
 
 impl EndpointUrl {
+    /// Its host, where that is a name.
+    pub(super) fn host(&self) -> Option<&str> {
+        match &self.place {
+            Place::Mqtt(EndpointAddress::Name { host, .. })
+            | Place::WebSocket { address: EndpointAddress::Name { host, .. }, .. } => Some(host),
+            Place::Mqtt(_) | Place::WebSocket { .. } | Place::Unix(_) => None,
+        }
+    }
+
     /// What works, but is probably a slip.
     pub(super) fn oddities(&self) -> impl Iterator<Item = &'static str> {
         let no_path = matches!(self.place, Place::WebSocket { path: None, .. }).then_some(
@@ -64,6 +75,7 @@ impl Leaf for EndpointUrl {
                 written: written?.0,
                 tls: false,
                 place: Place::Unix(path.into()),
+                has_port: false,
                 odd_port: None,
             });
         }
@@ -94,7 +106,13 @@ impl Leaf for EndpointUrl {
                 ));
             }
         };
-        Ok(Self { written: written?.0, tls: scheme.tls(), place, odd_port: scheme.odd_port(url.port) })
+        Ok(Self {
+            written: written?.0,
+            tls: scheme.tls(),
+            place,
+            has_port: url.port.is_some(),
+            odd_port: scheme.odd_port(url.port),
+        })
     }
 }
 

@@ -1,15 +1,15 @@
 //! What WebSocket brokers and backends learn about the client, and header values made of such facts.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::nearest::did_you_mean;
-use super::review::{Review, Span};
-use super::value::{Either, Leaf, Written};
+use super::review::Review;
+use super::secret::SecretTable;
+use super::value::{Either, Leaf};
 
 /// What HTTP-speaking brokers and backends learn about the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl ForwardedTable {
         let mut set_headers: Vec<(HeaderName, Template)> = Vec::new();
         for (name, value) in self.set_headers {
             let header = check_name(&name, review);
-            let value = SecretTable::check(value, review);
+            let value = check_value(value, review);
             let Some((header, value)) = header.zip(value) else { continue };
             if set_headers.iter().any(|(earlier, _)| *earlier == header) {
                 review.mistake(
@@ -181,47 +181,14 @@ fn refused(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// A header's value that is kept in a file of its own, as written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct SecretTable {
-    file: Written<String>,
-}
-
-impl SecretTable {
-    fn check(written: Spanned<Either<Template, Self>>, review: &mut Review<'_>) -> Option<Template> {
-        let span = written.span();
-        match written.into_inner() {
-            Either::Word(template) => Some(template),
-            Either::Table(Self { file: Some(file) }) => Self::read(&file.get_ref().0, file.span(), review),
-            Either::Table(Self { file: None }) => {
-                review.missing(span, "file", "name the file that holds the value");
-                None
-            }
-        }
-    }
-
-    /// The file's text, to the letter: a secret may well have braces in it.
-    fn read(file: &str, span: Span, review: &mut Review<'_>) -> Option<Template> {
-        let path = review.file(file);
-        let secret = match fs::read_to_string(&path) {
-            Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
-            Err(error) => {
-                review.mistake(span, format!("{} cannot be read: {error}", path.display()));
-                return None;
-            }
-        };
-        if HeaderValue::from_str(&secret).is_err() || secret.is_empty() {
-            review.mistake(
-                span,
-                format!(
-                    "what {} holds cannot be a header's value; write one line of text into it",
-                    path.display()
-                ),
-            );
-            return None;
-        }
-        Some(Template(vec![TemplatePart::Text(secret.into())]))
+/// A header's value: a template, or a secret in a file of its own, which may well have braces in it.
+fn check_value(written: Spanned<Either<Template, SecretTable>>, review: &mut Review<'_>) -> Option<Template> {
+    let span = written.span();
+    match written.into_inner() {
+        Either::Word(template) => Some(template),
+        Either::Table(table) => table
+            .read(span, "a header's value", |text| HeaderValue::from_str(text).is_ok(), review)
+            .map(|secret| Template(vec![TemplatePart::Text(secret.into())])),
     }
 }
 

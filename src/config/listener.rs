@@ -159,7 +159,7 @@ impl TlsTable {
         const ADVICE: &str = "write { chain = \"tls.crt\", key = \"tls.key\" }";
         let span = table.span();
         let table = table.into_inner();
-        let session_tickets = review.count(table.session_tickets, 0..=4, 2);
+        let session_tickets = review.count(table.session_tickets, 0..=4, 1);
         let Some(certificates) = table.certificates else {
             review.missing(span, "certificates", ADVICE);
             return None;

@@ -16,8 +16,11 @@ mod listener;
 mod log;
 mod nearest;
 mod pattern;
+mod probe;
+mod resolver;
 mod review;
 mod route;
+mod secret;
 mod site;
 mod table;
 mod upstream;
@@ -34,16 +37,19 @@ use ipnet::IpNet;
 
 pub use admin::{Admin, AdminAddress, Drain, Reload, Runtime};
 pub use backend::{Backend, BackendAddress};
-pub use endpoint::{Endpoint, EndpointAddress, ProxyVersion, Transport};
+pub use endpoint::{Discover, Endpoint, EndpointAddress, ProxyVersion, Transport};
 pub use error::{ConfigErrors, Note};
 pub use forwarded::{ForwardedFor, ForwardedOptions, ForwardedPort, HostHeader, Template, TemplatePart};
 pub use limits::Limits;
 pub use listener::{CertificateFiles, Listener, ListenerTls, TlsVersion};
 pub use log::{Log, LogFormat};
 pub use pattern::{HostPattern, Origins, PathPattern};
+pub use probe::{Probe, ProbeKind, ProbeLogin};
+pub use resolver::Resolver;
 pub use route::{MqttTarget, Redirect, Route, Target};
+pub use secret::Secret;
 pub use site::Site;
-pub use upstream::{Balance, BrokerTls, OnRemoval, Upstream};
+pub use upstream::{Balance, BrokerTls, OnLoss, Upstream};
 pub use value::Weight;
 
 use document::Document;
@@ -63,6 +69,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Caps, deadlines and sizes.
     pub limits: Limits,
+    /// Who knows the addresses behind names.
+    pub resolver: Resolver,
     /// How long the end may take.
     pub drain: Drain,
     /// What makes it read the configuration again.

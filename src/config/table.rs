@@ -13,6 +13,7 @@ use super::admin::{AdminTable, DrainTable, ReloadTable, RuntimeTable};
 use super::limits::LimitsTable;
 use super::listener::ListenerTable;
 use super::log::LogTable;
+use super::resolver::ResolverTable;
 use super::review::{Review, Span};
 use super::route::RouteTable;
 use super::upstream::UpstreamTable;
@@ -30,6 +31,7 @@ pub(super) struct ConfigTable {
     drain: DrainTable,
     reload: ReloadTable,
     limits: LimitsTable,
+    resolver: ResolverTable,
     listeners: Option<Spanned<Vec<Spanned<ListenerTable>>>>,
     routes: Option<Spanned<Vec<Spanned<RouteTable>>>>,
     upstreams: BTreeMap<Spanned<String>, Spanned<UpstreamTable>>,
@@ -54,6 +56,7 @@ impl ConfigTable {
             log: self.log.check(),
             admin: self.admin.check(review),
             limits: self.limits.check(review),
+            resolver: self.resolver.check(review),
             drain: self.drain.check(review),
             reload: self.reload.check(),
             trusted_proxies,

@@ -13,8 +13,9 @@ use toml::Spanned;
 use super::endpoint::{Endpoint, EndpointTable, Transport, WrittenEndpoint};
 use super::forwarded::{ForwardedOptions, ForwardedTable};
 use super::listener::CertificateTable;
+use super::probe::{Probe, ProbeTable, WrittenProbe};
 use super::review::{Review, Span};
-use super::value::{Label, Leaf, Written, WrittenList};
+use super::value::{Label, Leaf, OrOff, Written, WrittenList};
 
 /// A named group of brokers.
 #[derive(Debug, Clone)]
@@ -33,8 +34,20 @@ pub struct Upstream {
     pub connack_timeout: Duration,
     /// How long an endpoint that failed to dial is avoided.
     pub avoid: Duration,
-    /// What becomes of the sessions of an endpoint that a reload removes.
-    pub on_removal: OnRemoval,
+    /// How endpoints are probed; `None` leaves their health to dials.
+    pub probe: Option<Probe>,
+    /// How long the share of an endpoint that returned grows to its weight; zero is at once.
+    pub slow_start: Duration,
+    /// How often names with `discover` are looked up.
+    pub resolve_interval: Duration,
+    /// The most endpoints that one such name may stand for, 1 or more.
+    pub max_endpoints: usize,
+    /// Whether the gateway is ready only while an endpoint is up.
+    pub required: bool,
+    /// What becomes of the sessions of an endpoint that a reload or discovery removes.
+    pub on_removal: OnLoss,
+    /// What becomes of the sessions of an endpoint that its probes take down.
+    pub on_down: OnLoss,
     /// How long after 1.5 x keepalive we cut a silent client, so that the broker acts first.
     pub keepalive_margin: Duration,
     /// How `wss` and `mqtts` brokers prove themselves.
@@ -60,10 +73,18 @@ pub enum Balance {
     SourceAddress,
 }
 
-/// What becomes of sessions whose endpoint a reload removes.
+impl Balance {
+    /// Whether a share may change for a while: not where that would move clients to other brokers.
+    #[must_use]
+    pub const fn grows_shares(self) -> bool {
+        matches!(self, Self::Weighted | Self::LeastSessions)
+    }
+}
+
+/// What becomes of sessions whose endpoint is removed or down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OnRemoval {
+pub enum OnLoss {
     /// They live on.
     #[default]
     Keep,
@@ -93,7 +114,13 @@ pub(super) struct UpstreamTable {
     dial_timeout: Written<Duration>,
     connack_timeout: Written<Duration>,
     avoid: Written<Duration>,
-    on_removal: OnRemoval,
+    probe: Option<WrittenProbe>,
+    slow_start: Written<OrOff<Duration>>,
+    resolve_interval: Written<Duration>,
+    max_endpoints: Option<Spanned<i64>>,
+    required: bool,
+    on_removal: OnLoss,
+    on_down: Option<Spanned<OnLoss>>,
     keepalive_margin: Written<Duration>,
     tls: Option<Spanned<BrokerTlsTable>>,
     forwarded: Option<Spanned<ForwardedTable>>,
@@ -128,6 +155,26 @@ impl UpstreamTable {
                  endpoints can tell the client's address by `proxy_protocol`",
             );
         }
+        let discovers = endpoints.iter().any(|endpoint| endpoint.discover.is_some());
+        let spans = [
+            table.resolve_interval.as_ref().map(Spanned::span),
+            table.max_endpoints.as_ref().map(Spanned::span),
+        ];
+        for span in spans.into_iter().flatten().filter(|_| !discovers && !endpoints.is_empty()) {
+            review.warning(span, "no endpoint here has `discover`, so this is never used");
+        }
+        if let Some(slow_start) = table.slow_start.as_ref().filter(|_| !table.balance.grows_shares()) {
+            review.warning(
+                slow_start.span(),
+                "this balance keeps clients at their brokers, so shares do not grow and this is never used",
+            );
+        }
+        if let Some(on_down) = table.on_down.as_ref().filter(|_| table.probe.is_none()) {
+            review.warning(
+                on_down.span(),
+                "without `probe` nothing is known to be down before a dial, so this is never used",
+            );
+        }
         let seconds = Duration::from_secs;
         Some(Upstream {
             name: name.get_ref().as_str().into(),
@@ -136,7 +183,16 @@ impl UpstreamTable {
             dial_timeout: review.time(table.dial_timeout, DIAL, seconds(5)),
             connack_timeout: review.time(table.connack_timeout, DIAL, seconds(10)),
             avoid: review.time(table.avoid, Duration::ZERO..=HOUR, seconds(10)),
+            probe: table.probe.and_then(|probe| ProbeTable::check(probe, &endpoints, review)),
+            slow_start: table
+                .slow_start
+                .and_then(|time| review.time_or_off(Some(time), seconds(1)..=HOUR, seconds(1)))
+                .unwrap_or_default(),
+            resolve_interval: review.time(table.resolve_interval, DIAL, seconds(30)),
+            max_endpoints: review.count(table.max_endpoints, 1..=1000, 64),
+            required: table.required,
             on_removal: table.on_removal,
+            on_down: table.on_down.map(Spanned::into_inner).unwrap_or_default(),
             keepalive_margin: review.time(table.keepalive_margin, Duration::ZERO..=HOUR, seconds(10)),
             tls: table.tls.map(|tls| tls.into_inner().check(review)).unwrap_or_default(),
             // A large cookie of the web application makes Mosquitto refuse the handshake.

@@ -9,6 +9,7 @@ mod connect;
 mod fields;
 mod packet;
 mod reply;
+mod request;
 mod skim;
 
 pub use connack::Connack;
@@ -16,4 +17,5 @@ pub use connect::{Connect, ConnectError, Level};
 pub use fields::Fault;
 pub use packet::{FixedHeader, MAX_REMAINING, PacketError, PacketType};
 pub use reply::{DisconnectReason, Refusal, Reply, connack, disconnect_v5};
+pub use request::{DISCONNECT_V311, connect_v311};
 pub use skim::{PacketSkim, PacketStart};

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::offer::First;
 use super::{Admission, Inner, SessionEvent, Shared};
 use crate::mqtt::{Connect, Level};
 use crate::telemetry::{EndpointMetrics, Open, access};
 use crate::tunnel::{Ending, Moved, Traffic};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, First};
 
 /// Dropping it counts and logs the session: a session can end at any await.
 #[derive(Debug)]

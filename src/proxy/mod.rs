@@ -4,7 +4,6 @@ mod account;
 mod admission;
 pub mod forwarded;
 pub mod handshake;
-mod offer;
 mod opening;
 pub mod rejection;
 mod session;
@@ -86,15 +85,15 @@ struct Inner {
 }
 
 impl Shared {
-    /// Put a snapshot to work.
+    /// Put a snapshot to work; `sessions` is what it was built with.
     #[must_use]
-    pub fn new(snapshot: Snapshot, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(snapshot: Snapshot, metrics: Arc<Metrics>, sessions: Drain) -> Arc<Self> {
         let caps = Caps::new(&snapshot.config.limits);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             drain: Drain::new(),
-            sessions: Drain::new(),
+            sessions,
             traffic: AllTraffic::default(),
             caps,
             observer: OnceLock::new(),

@@ -18,7 +18,6 @@ use tracing::{info, warn};
 use super::account::Account;
 use super::forwarded::{self, ConnectFacts, Identity};
 use super::handshake::Handshake;
-use super::offer::{self, Answer, First};
 use super::opening::Opening;
 use super::{Inner, Rejection};
 use crate::config::Limits;
@@ -28,7 +27,7 @@ use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
 use crate::telemetry::ErrorChain;
 use crate::tunnel::{Ending, Ends, Framing, Patience, Tunnel};
-use crate::upstream::{Dialled, Hello, Key, Picked, Tried};
+use crate::upstream::{Answer, Dialled, First, Hello, Key, Picked, Tried, offer};
 
 /// Answer a good handshake with 101, and let the session begin behind it.
 pub(super) fn accept(
@@ -197,7 +196,7 @@ impl Session {
     ) -> Result<(Framing, Answer), NotTaken> {
         let endpoint = picked.endpoint();
         let began = Instant::now();
-        let hello = Hello { arrival: &self.arrival, headers };
+        let hello = Hello { arrival: Some(&self.arrival), headers };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
         let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {
@@ -212,7 +211,7 @@ impl Session {
             metrics.dial_seconds.record(began.elapsed().as_secs_f64());
         }
         let patience = pool.config().connack_timeout;
-        let answer = offer::offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
+        let answer = offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
             warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %ErrorChain(&error), "a broker did not take a CONNECT");
             NotTaken::Next
@@ -224,7 +223,7 @@ impl Session {
     async fn join(mut self, opening: Opening, connect: &Connect, found: Found) -> Option<Joined> {
         let Found { picked, framing, answer } = found;
         let endpoint = picked.endpoint();
-        self.account.commit(endpoint, self.upstream.metrics(endpoint), &answer.first);
+        self.account.commit(endpoint, self.upstream.metrics(endpoint).as_ref(), &answer.first);
         let opened = timeout(self.limits.write_stall_timeout, opening.open()).await;
         let opened = match opened.unwrap_or(Err(Ending::ClientStalled)) {
             Ok(opened) => opened,

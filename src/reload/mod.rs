@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use self::certificates::Certificates;
 use self::watch::Watch;
-use crate::config::{Config, OnRemoval};
+use crate::config::{Config, OnLoss};
 use crate::listener::{self, Accepted, Listener, Listeners, ensure_open_files};
 use crate::proxy::Shared;
 use crate::snapshot::Snapshot;
@@ -153,6 +153,8 @@ impl Reloads {
         let (source, next) = reading.await?;
         self.source = Some(source);
         let next = next?;
+        // Whom a name stands for is known before sessions ask. It takes no longer than `resolver.timeout`.
+        next.snapshot.looked_up().await;
         let addresses = listeners.prepare(&next.listeners)?;
 
         // From here on nothing fails.
@@ -181,10 +183,10 @@ impl Reloads {
             upstream.retire(next.map(AsRef::as_ref));
             let on_removal = next.unwrap_or(upstream).pool.config().on_removal;
             for endpoint in upstream.pool.without_heir(next.map(|next| &next.pool)) {
-                let (sessions, drain) = (endpoint.sessions(), on_removal == OnRemoval::Drain);
+                let (sessions, drain) = (endpoint.sessions(), on_removal == OnLoss::Drain);
                 info!(upstream = %name, endpoint = %endpoint.name(), sessions, drain, "an endpoint is removed");
                 if drain {
-                    let (drain, window) = (endpoint.drain(&shared.sessions).clone(), after.drain.window);
+                    let (drain, window) = (endpoint.drain(&shared.sessions), after.drain.window);
                     tokio::spawn(async move { drain.ask_over(window).await });
                 }
             }
@@ -229,7 +231,8 @@ impl Next {
         at_work: &[(SocketAddr, Arc<Listener>)],
     ) -> Result<Self, Refusal> {
         let listeners = listener::build(&config.listeners, at_work)?;
-        let snapshot = Snapshot::build(Arc::new(config), &shared.metrics, Some(&shared.snapshot.load()))?;
+        let old = shared.snapshot.load();
+        let snapshot = Snapshot::build(Arc::new(config), &shared.metrics, &shared.sessions, Some(&old))?;
         Ok(Self { snapshot, listeners })
     }
 }

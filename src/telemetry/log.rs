@@ -1,7 +1,8 @@
 //! The log: text for people or JSON for machines, written to standard error without blocking a worker.
 
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -11,6 +12,26 @@ use crate::config::{Log, LogFormat};
 
 /// Lines that wait for a slow standard error; what comes beyond is dropped rather than block.
 const WAITING: usize = 65_536;
+
+/// How long a line waits for others, and in how many bytes: to wake the writer for each line of a storm costs
+/// more than the line (`connect-full`).
+const PAUSE: Duration = Duration::from_millis(20);
+const GATHERED: usize = 64 * 1024;
+
+/// Standard error, written to in batches.
+struct Gathered(BufWriter<io::Stderr>);
+
+impl Write for Gathered {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    /// The writer's thread flushes when no line waits any more: then more may come.
+    fn flush(&mut self) -> io::Result<()> {
+        std::thread::sleep(PAUSE);
+        self.0.flush()
+    }
+}
 
 /// Keeps the log's writer alive; dropping it writes what waits.
 #[derive(Debug)]
@@ -27,7 +48,8 @@ static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 /// When the level is no filter. A log that was begun before is left as it is.
 pub fn start(config: &Log) -> Result<Guard, ParseError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING).finish(io::stderr());
+    let lines = Gathered(BufWriter::with_capacity(GATHERED, io::stderr()));
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING).finish(lines);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
     // In tests the first gateway of a process begins the log for all.
     let _ = match config.format {

@@ -3,7 +3,8 @@
 //! Labels come from the configuration or from enums, never from clients. Each gateway has its own
 //! recorder, so that two in one process (tests) do not mix.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use metrics::{
@@ -15,8 +16,13 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 /// Seconds: from a LAN's dial to a deadline.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// The most endpoints that have series of their own; those behind them share the name `other`.
+const MOST_NAMED: usize = 4096;
+
 /// All metrics of one gateway.
 pub struct Metrics {
+    /// Endpoints with series of their own.
+    named: Mutex<BTreeSet<Arc<str>>>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
@@ -95,6 +101,7 @@ impl Metrics {
         connections.set(0.0);
         sessions.set(0.0);
         Ok(Arc::new(Self {
+            named: Mutex::default(),
             recorder,
             handle,
             process,
@@ -109,7 +116,8 @@ impl Metrics {
     /// The handles of one endpoint.
     #[must_use]
     pub fn endpoint(&self, upstream: &Arc<str>, endpoint: &Arc<str>) -> EndpointMetrics {
-        let labels = || [("upstream", Arc::clone(upstream)), ("endpoint", Arc::clone(endpoint))];
+        let endpoint = self.label(endpoint);
+        let labels = || [("upstream", Arc::clone(upstream)), ("endpoint", Arc::clone(&endpoint))];
         self.record(|| EndpointMetrics {
             sessions: gauge!("brokergate_endpoint_sessions", &labels()),
             opened: counter!("brokergate_endpoint_sessions_opened_total", &labels()),
@@ -173,10 +181,54 @@ impl Metrics {
     pub fn dial_failed(&self, upstream: &Arc<str>, endpoint: &Arc<str>, reason: &'static str) {
         let labels = [
             ("upstream", metrics::SharedString::from(Arc::clone(upstream))),
-            ("endpoint", Arc::clone(endpoint).into()),
+            ("endpoint", self.label(endpoint).into()),
             ("reason", reason.into()),
         ];
         self.record(|| counter!("brokergate_dials_failed_total", &labels).increment(1));
+    }
+
+    /// Count a probe of an endpoint, and how many `seconds` it took if it passed.
+    pub fn probed(
+        &self,
+        upstream: &Arc<str>,
+        endpoint: &Arc<str>,
+        kind: &'static str,
+        result: &'static str,
+        seconds: Option<f64>,
+    ) {
+        let named = [
+            ("upstream", metrics::SharedString::from(Arc::clone(upstream))),
+            ("endpoint", self.label(endpoint).into()),
+        ];
+        let [by_upstream, by_endpoint] = named.clone();
+        let labels = [by_upstream, by_endpoint, ("kind", kind.into()), ("result", result.into())];
+        self.record(|| {
+            counter!("brokergate_probes_total", &labels).increment(1);
+            if let Some(seconds) = seconds {
+                histogram!("brokergate_probe_seconds", &named).record(seconds);
+            }
+        });
+    }
+
+    /// Count a look-up of the name of an endpoint that stands for many.
+    pub fn looked_up(&self, upstream: &Arc<str>, endpoint: &Arc<str>, result: &'static str) {
+        let labels = [
+            ("upstream", metrics::SharedString::from(Arc::clone(upstream))),
+            ("endpoint", Arc::clone(endpoint).into()),
+            ("result", result.into()),
+        ];
+        self.record(|| counter!("brokergate_lookups_total", &labels).increment(1));
+    }
+
+    /// The label of an endpoint: its name, for as many as fit. Names of brokers that are discovered come and
+    /// go for as long as we run, and no series ever goes.
+    fn label(&self, endpoint: &Arc<str>) -> Arc<str> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < MOST_NAMED || named.contains(endpoint) {
+            named.insert(Arc::clone(endpoint));
+            return Arc::clone(endpoint);
+        }
+        "other".into()
     }
 
     /// Count a CONNACK by its code's name.
@@ -280,13 +332,16 @@ fn describe() {
     describe_counter!("brokergate_endpoint_sessions_opened_total", "Sessions an endpoint accepted");
     describe_gauge!(
         "brokergate_endpoint_up",
-        "Whether an endpoint is up (1) or avoided (0); NaN once a reload removed it"
+        "Whether an endpoint is up (1), or avoided or down by its probes (0); NaN once it was removed"
     );
     describe_histogram!("brokergate_dial_seconds", "How long successful dials took");
     describe_counter!(
         "brokergate_dials_failed_total",
         "Dials and CONNECTs that an endpoint did not take, by reason"
     );
+    describe_counter!("brokergate_lookups_total", "Look-ups of names that stand for many brokers, by result");
+    describe_counter!("brokergate_probes_total", "Probes of endpoints, by kind and result");
+    describe_histogram!("brokergate_probe_seconds", "How long probes took that passed");
     describe_counter!("brokergate_reloads_total", "Reloads, by result");
     describe_gauge!(
         "brokergate_config_last_reload_successful",

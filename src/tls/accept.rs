@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::server::{Acceptor, UnbufferedServerConnection};
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::server;
 use crate::net::{TlsFacts, TlsStream};
 
 /// What one read of a handshake asks for, in bytes: more than a client says at once.
@@ -82,8 +83,8 @@ async fn read_more(socket: &mut TcpStream, received: &mut Vec<u8>) -> Result<(),
 /// How far a handshake has come. No I/O.
 struct Handshake {
     connection: UnbufferedServerConnection,
-    /// Reads the server's name, which rustls tells of no connection of this kind.
-    hello: Hello,
+    /// What the client asked for (SNI).
+    server_name: Option<Box<str>>,
     /// From the client, not yet understood.
     received: Vec<u8>,
     /// How much of it rustls is shown: it must not see what comes behind the handshake, for it would answer a
@@ -106,7 +107,7 @@ impl Handshake {
     fn begin(config: &Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(Arc::clone(config))?,
-            hello: Hello::Awaited(Box::default(), 0),
+            server_name: None,
             received: Vec::new(),
             shown: 0,
             whole: 0,
@@ -116,7 +117,6 @@ impl Handshake {
 
     /// Understand what was received, and prepare the answer, also to what is an error. `true`: it is done.
     fn advance(&mut self) -> Result<bool, AcceptError> {
-        self.hello.read(&self.received);
         loop {
             let shown = self.received.get_mut(..self.shown).unwrap_or_default();
             let UnbufferedStatus { discard, state } = self.connection.process_tls_records(shown);
@@ -133,6 +133,7 @@ impl Handshake {
                 Ok(_) => return Err(Error::HandshakeNotComplete.into()),
                 Err(error) => Next::Refusal(error),
             };
+            self.server_name = self.server_name.take().or_else(server::take_asked_name);
             self.received.drain(..discard);
             self.shown = self.shown.saturating_sub(discard);
             self.whole = self.whole.saturating_sub(discard);
@@ -191,7 +192,7 @@ impl Handshake {
                 .negotiated_cipher_suite()
                 .and_then(|suite| suite.suite().as_str())
                 .unwrap_or("unknown"),
-            server_name: self.hello.server_name(),
+            server_name: self.server_name,
             client_common_name: None,
             resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
         };
@@ -215,34 +216,6 @@ fn encode(
             }
             Err(EncodeError::InsufficientSize(size)) => into.resize(from + size.required_size, 0),
             Err(EncodeError::AlreadyEncoded) => return Err(Error::HandshakeNotComplete.into()),
-        }
-    }
-}
-
-/// The client's first message.
-enum Hello {
-    /// With how many bytes of it have been read.
-    Awaited(Box<Acceptor>, usize),
-    Read(Option<Box<str>>),
-}
-
-impl Hello {
-    /// Look whether it is in `received`, which only grows until it is.
-    fn read(&mut self, received: &[u8]) {
-        let Self::Awaited(acceptor, read) = self else { return };
-        let mut new = received.get(*read..).unwrap_or_default();
-        while !new.is_empty() && acceptor.read_tls(&mut new).is_ok_and(|count| count > 0) {}
-        *read = received.len() - new.len();
-        // What is wrong with it, the connection itself will say.
-        if let Ok(Some(accepted)) = acceptor.accept() {
-            *self = Self::Read(accepted.client_hello().server_name().map(Box::from));
-        }
-    }
-
-    fn server_name(self) -> Option<Box<str>> {
-        match self {
-            Self::Read(name) => name,
-            Self::Awaited(..) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! TLS toward clients: certificates by SNI, resumption by stateless tickets, ALPN `http/1.1`.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -76,6 +77,16 @@ pub enum ServerError {
     Tls(#[from] rustls::Error),
 }
 
+thread_local! {
+    /// The SNI of the hello that rustls read last: of connections as we drive them it tells nobody else.
+    static ASKED_NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// The SNI of the hello that this thread has just read.
+pub(super) fn take_asked_name() -> Option<Box<str>> {
+    ASKED_NAME.take()
+}
+
 /// A listener's certificates.
 #[derive(Debug)]
 struct Certificates {
@@ -111,6 +122,8 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        hello.server_name().and_then(|name| self.find(name)).or(self.default.as_ref()).cloned()
+        let name = hello.server_name();
+        ASKED_NAME.set(name.map(Box::from));
+        name.and_then(|name| self.find(name)).or(self.default.as_ref()).cloned()
     }
 }

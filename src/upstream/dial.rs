@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{DialError, Step};
 use super::source_address::ConnectError;
 use super::upgrade::{self, Request};
-use super::{Endpoint, Pool, proxy_protocol, resolve};
+use super::{Endpoint, Pool, proxy_protocol};
 use crate::config::{EndpointAddress, Transport};
 use crate::net::{Arrival, Stream};
 use crate::tls::Speaks;
@@ -23,8 +23,8 @@ use crate::tunnel::Framing;
 /// What the broker learns about the client.
 #[derive(Debug, Clone, Copy)]
 pub struct Hello<'a> {
-    /// For the PROXY preamble.
-    pub arrival: &'a Arrival,
+    /// For the PROXY preamble; `None` when we call for ourselves.
+    pub arrival: Option<&'a Arrival>,
     /// Sent behind the handshake's own headers. A `Host` here goes before the endpoint's own; what else belongs
     /// to the handshake is left out.
     pub headers: &'a HeaderMap,
@@ -52,6 +52,15 @@ pub(super) async fn dial(pool: &Pool, endpoint: &Endpoint, hello: &Hello<'_>) ->
     outcome.unwrap_or_else(|_| Err(DialError::Timeout { endpoint: dial.name(), step }))
 }
 
+/// Open a connection to `endpoint`, or to another `port` of its host, and say nothing on it.
+pub(super) async fn reach(pool: &Pool, endpoint: &Endpoint, port: Option<u16>) -> Result<Stream, DialError> {
+    let deadline = Instant::now() + pool.config.dial_timeout;
+    let mut step = Step::Resolve;
+    let dial = Dial { pool, endpoint, deadline };
+    let outcome = timeout_at(deadline, dial.reach(port, &mut step)).await;
+    outcome.unwrap_or_else(|_| Err(DialError::Timeout { endpoint: dial.name(), step }))
+}
+
 struct Dial<'a> {
     pool: &'a Pool,
     endpoint: &'a Endpoint,
@@ -62,23 +71,9 @@ impl Dial<'_> {
     async fn run(&self, hello: &Hello<'_>, step: &mut Step) -> Result<Dialled, DialError> {
         let config = self.endpoint.config();
         let mut opening = self.preamble(hello)?;
-        let mut stream = match &config.address {
-            EndpointAddress::Ip(address) => {
-                let stream = self.connect(&[*address], step).await?;
-                self.secure(stream, &mut opening, step).await?
-            }
-            EndpointAddress::Name { host, port } => {
-                let addresses = resolve::resolve(host, *port).await.map_err(|source| {
-                    self.blame(source, |endpoint, source| DialError::Resolve { endpoint, source })
-                })?;
-                let stream = self.connect(&addresses, step).await?;
-                self.secure(stream, &mut opening, step).await?
-            }
-            EndpointAddress::Unix(path) => {
-                *step = Step::Connect;
-                let stream = UnixStream::connect(path).await;
-                stream.map_err(|source| self.connect_error(ConnectError::Broker(source)))?.into()
-            }
+        let mut stream = match self.reach(None, step).await? {
+            Stream::Tcp(stream) => self.secure(stream, &mut opening, step).await?,
+            stream => stream,
         };
         match &config.transport {
             Transport::Mqtt => {
@@ -92,6 +87,28 @@ impl Dial<'_> {
                     .await
                     .map_err(|source| DialError::Upgrade { endpoint: self.name(), source })?;
                 Ok(Dialled { stream, read, framing: Framing::WebSocket, returned: false })
+            }
+        }
+    }
+
+    /// TCP to the endpoint, or another `port` of its host; or its Unix socket.
+    async fn reach(&self, port: Option<u16>, step: &mut Step) -> Result<Stream, DialError> {
+        match &self.endpoint.config().address {
+            EndpointAddress::Ip(address) => {
+                let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+                Ok(self.connect(&[address], step).await?.into())
+            }
+            EndpointAddress::Name { host, port: own } => {
+                let found = self.pool.resolver.addresses(host, port.unwrap_or(*own)).await;
+                let addresses = found.map_err(|source| {
+                    self.blame(source, |endpoint, source| DialError::Resolve { endpoint, source })
+                })?;
+                Ok(self.connect(&addresses, step).await?.into())
+            }
+            EndpointAddress::Unix(path) => {
+                *step = Step::Connect;
+                let stream = UnixStream::connect(path).await;
+                Ok(stream.map_err(|source| self.connect_error(ConnectError::Broker(source)))?.into())
             }
         }
     }
@@ -202,7 +219,8 @@ mod tests {
         let name = EndpointAddress::Name { host: "broker.example.org".into(), port: 1883 };
         let pool = pool(crate::config::Upstream { dial_timeout, ..upstream([mqtt(name)]) });
         let deadline = Instant::now() + dial_timeout;
-        let dial = Dial { pool: &pool, endpoint: &pool.endpoints()[0], deadline };
+        let endpoints = pool.endpoints();
+        let dial = Dial { pool: &pool, endpoint: &endpoints[0], deadline };
         dial.connect(addresses, &mut Step::Resolve).await
     }
 

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::mem::discriminant;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::balance::stable_hash;
-use super::health::{Event, Health};
+use super::health::{Change, Event, Health, Streak, slow_start};
 use crate::config;
 use crate::drain::Drain;
 
@@ -21,6 +21,8 @@ pub struct Endpoint {
     pub(super) server_name: Option<ServerName<'static>>,
     /// The hash of its name: its part in rendezvous hashing.
     pub(super) seed: u64,
+    /// Whether probes have a say.
+    probed: bool,
     record: Arc<Record>,
 }
 
@@ -28,23 +30,45 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 struct Record {
     sessions: AtomicUsize,
-    health: Mutex<Health>,
-    drain: OnceLock<Drain>,
+    beliefs: Mutex<Beliefs>,
+    /// Who asks the sessions that it has, once there was one.
+    drain: Mutex<Option<Drain>>,
+}
+
+/// What dials and probes have told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beliefs {
+    dials: Health,
+    probes: Streak,
 }
 
 impl Endpoint {
-    /// An endpoint that goes on where `old`, of the same address, stands.
+    /// An endpoint that nobody knew; up `since` then, if it joins others that are at work.
     pub(super) fn new(
         config: &Arc<config::Endpoint>,
         server_name: Option<ServerName<'static>>,
-        old: Option<&Arc<Self>>,
+        probed: bool,
+        since: Option<Instant>,
     ) -> Self {
+        let dials = since.map(|since| Health::Returned { since }).unwrap_or_default();
+        let beliefs = Mutex::new(Beliefs { dials, ..Beliefs::default() });
         Self {
             config: Arc::clone(config),
             server_name,
             seed: stable_hash(config.name.as_bytes()),
-            record: old.map(|old| Arc::clone(&old.record)).unwrap_or_default(),
+            probed,
+            record: Arc::new(Record { beliefs, ..Record::default() }),
         }
+    }
+
+    /// An endpoint that goes on where `old`, of the same address, stands.
+    pub(super) fn of(
+        old: &Self,
+        config: &Arc<config::Endpoint>,
+        server_name: Option<ServerName<'static>>,
+        probed: bool,
+    ) -> Self {
+        Self { record: Arc::clone(&old.record), ..Self::new(config, server_name, probed, None) }
     }
 
     /// Its name in logs and metrics.
@@ -65,28 +89,57 @@ impl Endpoint {
         self.record.sessions.load(Ordering::Relaxed)
     }
 
-    /// What we believe of it.
+    /// What its dials made us believe.
     #[must_use]
     pub fn health(&self) -> Health {
-        *self.record.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.beliefs().dials
+    }
+
+    /// Whether its probes say that it is down.
+    #[must_use]
+    pub fn is_down_by_probe(&self) -> bool {
+        self.probed && self.beliefs().probes.is_down()
     }
 
     /// Who asks its sessions to finish: part of the gateway's drain, which asks them too.
     #[must_use]
-    pub fn drain(&self, gateway: &Drain) -> &Drain {
-        self.record.drain.get_or_init(|| gateway.part())
+    pub fn drain(&self, gateway: &Drain) -> Drain {
+        self.own_drain().get_or_insert_with(|| gateway.part()).clone()
     }
 
-    /// Whether it is picked: it is not avoided, or a trial is due.
+    /// The same, of the sessions that it has: those to come have another, and are not asked with them. `None`
+    /// when there never were any.
+    #[must_use]
+    pub fn take_drain(&self) -> Option<Drain> {
+        self.own_drain().take()
+    }
+
+    /// Whether it is picked: its probes do not say that it is down, and it is not avoided, or a trial is due.
     #[must_use]
     pub fn is_up(&self, now: Instant) -> bool {
-        self.health().is_open(now)
+        let Beliefs { dials, probes } = *self.beliefs();
+        dials.is_open(now) && !(self.probed && probes.is_down())
+    }
+
+    /// How much of its weight counts, in percent: less than all for a while after its return.
+    pub(super) fn share(&self, slow_start: Duration, now: Instant) -> u32 {
+        // Off as a rule: then nothing is locked for it.
+        let since = if slow_start.is_zero() { None } else { self.health().returned_since() };
+        match since {
+            Some(since) => slow_start::share(now.saturating_duration_since(since), slow_start),
+            None => slow_start::WHOLE,
+        }
     }
 
     /// Whether it is at its cap of sessions.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.sessions() >= self.max_sessions()
+    }
+
+    /// Whether nothing about it would change.
+    pub(super) fn is_same(&self, config: &config::Endpoint, probed: bool) -> bool {
+        *self.config == *config && self.probed == probed
     }
 
     /// Whether `other` is the same broker: its health and sessions are ours.
@@ -114,20 +167,40 @@ impl Endpoint {
 
     /// Leave to dial it; `None` when it is avoided, or somebody else has its trial.
     pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Option<Leave> {
-        let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if !health.is_trial_due(now) {
-            return health.is_open(now).then_some(Leave::Up);
+        let mut beliefs = self.beliefs();
+        if !beliefs.dials.is_trial_due(now) {
+            return beliefs.dials.is_open(now).then_some(Leave::Up);
         }
-        *health = health.after(Event::TrialTaken, Duration::ZERO, now);
+        beliefs.dials = beliefs.dials.after(Event::TrialTaken, Duration::ZERO, now);
         Some(Leave::Trial(Trial { endpoint: Arc::clone(self), is_open: AtomicBool::new(true) }))
     }
 
     /// Let the health follow from what happened. Whether that brought the endpoint back.
     pub(super) fn tell(&self, event: Event, avoid: Duration, now: Instant) -> bool {
-        let mut health = self.record.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *health;
-        *health = before.after(event, avoid, now);
-        before.avoided_until().is_some() && health.avoided_until().is_none()
+        let mut beliefs = self.beliefs();
+        let before = beliefs.dials;
+        beliefs.dials = before.after(event, avoid, now);
+        before.avoided_until().is_some() && beliefs.dials.avoided_until().is_none()
+    }
+
+    /// Let the health follow from a probe. An endpoint that its probes bring back is tried at once,
+    /// whatever its dials said of the time before.
+    pub(super) fn tell_probe(&self, passed: bool, rise: u32, fall: u32, now: Instant) -> Option<Change> {
+        let mut beliefs = self.beliefs();
+        let (probes, change) = beliefs.probes.after(passed, rise, fall);
+        beliefs.probes = probes;
+        if change == Some(Change::Rose) {
+            beliefs.dials = Health::Returned { since: now };
+        }
+        change
+    }
+
+    fn own_drain(&self) -> MutexGuard<'_, Option<Drain>> {
+        self.record.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beliefs(&self) -> MutexGuard<'_, Beliefs> {
+        self.record.beliefs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn max_sessions(&self) -> usize {

@@ -1,12 +1,19 @@
-//! Passive health: what dials tell us of an endpoint. Pure: state + event + now -> state.
+//! Passive health: what dials tell us of an endpoint. Pure: state + event + now -> state. Probes tell more:
+//! see `streak`. An endpoint is picked when both allow it.
 //!
 //! An endpoint that fails to dial is avoided for a while. Then one session tries it again: a broker
 //! that returns gets one trial and not a herd. A success makes it up at once, another failure doubles
 //! the time. A failure whose dial began before the endpoint came up belongs to the past and is ignored.
 
+pub(super) mod slow_start;
+mod streak;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use self::streak::Change;
+pub(super) use self::streak::Streak;
 
 /// Avoided times double up to this many times the configured one.
 const MAX_FACTOR: u32 = 8;
@@ -78,6 +85,15 @@ impl Health {
         match self {
             Self::Up | Self::Returned { .. } => None,
             Self::Avoided { until, .. } | Self::Trial { until, .. } => Some(until),
+        }
+    }
+
+    /// Since when it is up again; `None` when it never failed, or is down.
+    #[must_use]
+    pub const fn returned_since(self) -> Option<Instant> {
+        match self {
+            Self::Returned { since } => Some(since),
+            Self::Up | Self::Avoided { .. } | Self::Trial { .. } => None,
         }
     }
 

@@ -6,9 +6,13 @@
 
 mod balance;
 mod dial;
+mod discovery;
 mod endpoint;
 mod error;
 mod health;
+mod members;
+mod offer;
+mod probe;
 mod proxy_protocol;
 mod resolve;
 mod source_address;
@@ -18,21 +22,27 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::balance::{Candidate, Standing, Weighted};
 use self::endpoint::{Leave, Slot, Trial};
 use self::health::Event;
+use self::members::{Answers, assemble};
 use self::source_address::SourceAddresses;
-use crate::config::{self, Balance, EndpointAddress};
+use crate::config::{self, Balance};
 use crate::net::SocketOptions;
 use crate::tls::{BrokerConnector, BrokerTlsError, Dated};
 
 pub use self::dial::{Dialled, Hello};
+pub use self::discovery::{Changes, Found};
 pub use self::endpoint::Endpoint;
 pub use self::error::{DialError, Step, UpgradeError};
-pub use self::health::Health;
+pub use self::health::{Change, Health};
+pub use self::offer::{Answer, First, OfferError, offer};
+pub use self::probe::ProbeError;
+pub use self::resolve::Resolver;
 
 /// How often a handshake is let in while no endpoint is up.
 const BETWEEN_CHANCES: Duration = Duration::from_secs(1);
@@ -42,7 +52,11 @@ const BETWEEN_CHANCES: Duration = Duration::from_secs(1);
 pub struct Pool {
     config: Arc<config::Upstream>,
     options: SocketOptions,
-    endpoints: Vec<Arc<Endpoint>>,
+    /// Swapped when names have other answers, under the balancer's lock.
+    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    answers: Mutex<Answers>,
+    changed: watch::Sender<()>,
+    resolver: Resolver,
     sources: SourceAddresses,
     /// `None` where no endpoint speaks TLS.
     tls: Option<BrokerConnector>,
@@ -71,7 +85,7 @@ pub struct Key<'a> {
 /// The endpoints that one session has tried.
 #[derive(Debug, Clone, Default)]
 pub struct Tried {
-    places: Vec<usize>,
+    endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// Why there is no endpoint.
@@ -125,34 +139,28 @@ pub enum BuildError {
 #[derive(Debug)]
 pub struct Picked {
     slot: Slot,
-    place: usize,
     trial: Option<Trial>,
 }
 
 impl Pool {
     /// An upstream put to work. Endpoints of the same address and transport keep health and sessions
-    /// from `old`.
+    /// from `old`, and names that stand for many keep their last answers.
     ///
     /// # Errors
     /// When TLS toward brokers cannot be set up, or an endpoint's settings contradict each other.
     pub fn build(
         config: &Arc<config::Upstream>,
         options: SocketOptions,
+        resolver: &Resolver,
         old: Option<&Self>,
     ) -> Result<Self, BuildError> {
-        let mut old: Vec<_> = old.map(|old| old.endpoints.iter().collect()).unwrap_or_default();
-        let endpoints: Vec<_> = config
+        let answers = old.map(|old| old.answers_for(config)).unwrap_or_default();
+        let before = old.map(Self::endpoints).unwrap_or_default();
+        let endpoints = assemble(config, &answers, &before, None)?;
+        let tls = config
             .endpoints
             .iter()
-            .map(|endpoint| {
-                let server_name = server_name(&config.name, endpoint)?;
-                let old = take_same_broker(&mut old, endpoint);
-                Ok(Arc::new(Endpoint::new(endpoint, server_name, old)))
-            })
-            .collect::<Result<_, _>>()?;
-        let tls = endpoints
-            .iter()
-            .any(|endpoint| endpoint.config().tls)
+            .any(|endpoint| endpoint.tls)
             .then(|| BrokerConnector::build(&config.tls))
             .transpose()
             .map_err(|source| BuildError::Tls { upstream: Arc::clone(&config.name), source })?;
@@ -163,7 +171,10 @@ impl Pool {
         Ok(Self {
             config: Arc::clone(config),
             options,
-            endpoints,
+            endpoints: ArcSwap::from_pointee(endpoints),
+            answers: Mutex::new(answers),
+            changed: watch::Sender::new(()),
+            resolver: resolver.clone(),
             sources: SourceAddresses::new(&config.source_addresses),
             tls,
             balancer: Mutex::new(balancer),
@@ -183,18 +194,17 @@ impl Pool {
         &self.config
     }
 
-    /// Its endpoints, in the file's order.
+    /// Its endpoints as of now, in the file's order.
     #[must_use]
-    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
+    pub fn endpoints(&self) -> Arc<Vec<Arc<Endpoint>>> {
+        self.endpoints.load_full()
     }
 
     /// The endpoints that go on in no endpoint of `next`.
-    pub fn without_heir<'a>(&'a self, next: Option<&'a Self>) -> impl Iterator<Item = &'a Arc<Endpoint>> {
-        let goes_on = move |endpoint: &&Arc<Endpoint>| {
-            next.is_some_and(|next| next.endpoints.iter().any(|heir| heir.is_heir_of(endpoint)))
-        };
-        self.endpoints.iter().filter(move |endpoint| !goes_on(endpoint))
+    #[must_use]
+    pub fn without_heir(&self, next: Option<&Self>) -> Vec<Arc<Endpoint>> {
+        let heirs = next.map(Self::endpoints).unwrap_or_default();
+        members::without_heir(&self.endpoints(), &heirs)
     }
 
     /// Our own certificate, where brokers ask for one.
@@ -206,13 +216,14 @@ impl Pool {
     /// Whether some endpoint is up or due for a trial: when not, a handshake is better refused.
     #[must_use]
     pub fn is_available(&self, now: Instant) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.is_up(now))
+        self.endpoints.load().iter().any(|endpoint| endpoint.is_up(now))
     }
 
     /// Whether each endpoint that is up is at its cap: a handshake is better told to come back later.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
-        let mut up = self.endpoints.iter().filter(|endpoint| endpoint.is_up(now)).peekable();
+        let endpoints = self.endpoints.load();
+        let mut up = endpoints.iter().filter(|endpoint| endpoint.is_up(now)).peekable();
         up.peek().is_some() && up.all(|endpoint| endpoint.is_full())
     }
 
@@ -220,6 +231,10 @@ impl Pool {
     /// only restarted is found before its avoided time is over, and not by a herd.
     #[must_use]
     pub fn takes_chance(&self, now: Instant) -> bool {
+        // What its probes say is down is not dialled.
+        if self.endpoints.load().iter().all(|endpoint| endpoint.is_down_by_probe()) {
+            return false;
+        }
         let mut last = self.last_chance.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last + BETWEEN_CHANCES <= now);
         if is_due {
@@ -234,10 +249,11 @@ impl Pool {
     /// When there is none, and why.
     pub fn pick(&self, key: &Key<'_>, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = self.endpoints.load();
         for backup in [false, true] {
-            self.survey(&mut balancer.candidates, backup, tried, now);
+            self.survey(&endpoints, &mut balancer.candidates, backup, tried, now);
             while let Some(place) = self.choose(&mut balancer, key) {
-                if let Some(picked) = self.take(place, now) {
+                if let Some(picked) = endpoints.get(place).and_then(|endpoint| take(endpoint, now)) {
                     return Ok(picked);
                 }
                 // Another pool of the same brokers, from before a reload, was quicker.
@@ -247,22 +263,30 @@ impl Pool {
             }
         }
         drop(balancer);
-        self.last_resort(tried, now)
+        last_resort(&endpoints, tried, now)
     }
 
     /// Look at every endpoint, with either primaries or backups in play.
-    fn survey(&self, candidates: &mut Vec<Candidate>, backup: bool, tried: &Tried, now: Instant) {
+    fn survey(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        candidates: &mut Vec<Candidate>,
+        backup: bool,
+        tried: &Tried,
+        now: Instant,
+    ) {
         candidates.clear();
-        candidates.extend(self.endpoints.iter().enumerate().map(|(place, endpoint)| {
+        candidates.extend(endpoints.iter().map(|endpoint| {
             let standing = if endpoint.config().backup != backup || !endpoint.is_up(now) {
                 Standing::Out
-            } else if endpoint.is_full() || tried.contains(place) {
+            } else if endpoint.is_full() || tried.contains(endpoint) {
                 Standing::Closed
             } else {
                 Standing::Open
             };
             let weight = endpoint.config().weight.value();
-            Candidate { weight, sessions: endpoint.sessions(), seed: endpoint.seed, standing }
+            let share = endpoint.share(self.config.slow_start, now);
+            Candidate { weight, share, sessions: endpoint.sessions(), seed: endpoint.seed, standing }
         }));
     }
 
@@ -280,33 +304,32 @@ impl Pool {
             Balance::Weighted | Balance::ClientId => weighted.pick(candidates),
         }
     }
+}
 
-    /// The slot, and the trial where one is due; `None` when somebody else has it.
-    fn take(&self, place: usize, now: Instant) -> Option<Picked> {
-        let endpoint = self.endpoints.get(place)?;
-        let slot = endpoint.take_slot()?;
-        let trial = match endpoint.admit(now)? {
-            Leave::Up => None,
-            Leave::Trial(trial) => Some(trial),
-        };
-        Some(Picked { slot, place, trial })
-    }
+/// The slot, and the trial where one is due; `None` when somebody else has it.
+fn take(endpoint: &Arc<Endpoint>, now: Instant) -> Option<Picked> {
+    let slot = endpoint.take_slot()?;
+    let trial = match endpoint.admit(now)? {
+        Leave::Up => None,
+        Leave::Trial(trial) => Some(trial),
+    };
+    Some(Picked { slot, trial })
+}
 
-    /// The avoided endpoint whose time ends soonest, when nothing untried is up.
-    fn last_resort(&self, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
-        let untried = || self.endpoints.iter().enumerate().filter(|(place, _)| !tried.contains(*place));
-        if untried().next().is_none() {
-            return Err(NoEndpoint::Tried);
-        }
-        if untried().any(|(_, endpoint)| endpoint.is_up(now) && endpoint.is_full()) {
-            return Err(NoEndpoint::Full);
-        }
-        untried()
-            .filter(|(_, endpoint)| !endpoint.is_full())
-            .min_by_key(|(_, endpoint)| endpoint.health().avoided_until())
-            .and_then(|(place, endpoint)| Some(Picked { slot: endpoint.take_slot()?, place, trial: None }))
-            .ok_or(NoEndpoint::Down)
+/// The avoided endpoint whose time ends soonest, when nothing untried is up.
+fn last_resort(endpoints: &[Arc<Endpoint>], tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
+    let untried = || endpoints.iter().filter(|endpoint| !tried.contains(endpoint));
+    if untried().next().is_none() && !endpoints.is_empty() {
+        return Err(NoEndpoint::Tried);
     }
+    if untried().any(|endpoint| endpoint.is_up(now) && endpoint.is_full()) {
+        return Err(NoEndpoint::Full);
+    }
+    untried()
+        .filter(|endpoint| !endpoint.is_full() && !endpoint.is_down_by_probe())
+        .min_by_key(|endpoint| endpoint.health().avoided_until())
+        .and_then(|endpoint| Some(Picked { slot: endpoint.take_slot()?, trial: None }))
+        .ok_or(NoEndpoint::Down)
 }
 
 impl Tried {
@@ -318,19 +341,19 @@ impl Tried {
 
     /// Do not pick this one again.
     pub fn add(&mut self, picked: &Picked) {
-        if !self.contains(picked.place) {
-            self.places.push(picked.place);
+        if !self.contains(picked.endpoint()) {
+            self.endpoints.push(Arc::clone(picked.endpoint()));
         }
     }
 
     /// How many endpoints were tried.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.places.len()
+        self.endpoints.len()
     }
 
-    fn contains(&self, place: usize) -> bool {
-        self.places.contains(&place)
+    fn contains(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.endpoints.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
     }
 }
 
@@ -364,45 +387,6 @@ impl Picked {
         }
         outcome
     }
-}
-
-/// The old endpoint that is the same broker: of one address, the one with the same path before others.
-fn take_same_broker<'a>(
-    old: &mut Vec<&'a Arc<Endpoint>>,
-    new: &config::Endpoint,
-) -> Option<&'a Arc<Endpoint>> {
-    let same = |endpoint: &&Arc<Endpoint>| endpoint.is_same_broker(new);
-    let place = old
-        .iter()
-        .position(|endpoint| same(endpoint) && endpoint.config().transport == new.transport)
-        .or_else(|| old.iter().position(same))?;
-    Some(old.remove(place))
-}
-
-/// The name to verify, for an endpoint that speaks TLS.
-fn server_name(
-    upstream: &Arc<str>,
-    endpoint: &config::Endpoint,
-) -> Result<Option<ServerName<'static>>, BuildError> {
-    if !endpoint.tls {
-        return Ok(None);
-    }
-    let host = match (&endpoint.server_name, &endpoint.address) {
-        (_, EndpointAddress::Unix(_)) => {
-            return Err(BuildError::TlsOnUnix {
-                upstream: Arc::clone(upstream),
-                endpoint: Arc::clone(&endpoint.name),
-            });
-        }
-        (Some(name), _) => name.clone(),
-        (None, EndpointAddress::Ip(address)) => return Ok(Some(ServerName::from(address.ip()))),
-        (None, EndpointAddress::Name { host, .. }) => host.clone(),
-    };
-    ServerName::try_from(String::from(host.clone())).map(Some).map_err(|_| BuildError::ServerName {
-        upstream: Arc::clone(upstream),
-        endpoint: Arc::clone(&endpoint.name),
-        name: host,
-    })
 }
 
 #[cfg(test)]

@@ -13,18 +13,24 @@ use crate::net::{Arrival, TlsFacts};
 /// specification), and a name cut short would be another client's.
 const MAX_NAME: usize = 256;
 
-/// The preamble for one client.
+/// The preamble for one client, or for ourselves: then it is UNKNOWN (2.1) or LOCAL (2.2), which is there for
+/// a proxy's own probes.
 ///
 /// # Errors
 /// None that our input can cause; the encoder's are passed on rather than hidden.
-pub(super) fn preamble(version: ProxyVersion, arrival: &Arrival) -> Result<Vec<u8>, Error> {
-    let (client, local) = of_one_family(arrival.client, arrival.local);
-    let mut header = ProxyHeader::with_address(ProxiedAddress::stream(client, local));
+pub(super) fn preamble(version: ProxyVersion, arrival: Option<&Arrival>) -> Result<Vec<u8>, Error> {
+    let mut header = match arrival {
+        Some(arrival) => {
+            let (client, local) = of_one_family(arrival.client, arrival.local);
+            ProxyHeader::with_address(ProxiedAddress::stream(client, local))
+        }
+        None => ProxyHeader::with_local(),
+    };
     let mut bytes = Vec::with_capacity(128);
     match version {
         ProxyVersion::V1 => header.encode_v1(&mut bytes)?,
         ProxyVersion::V2 => {
-            if let Some(tls) = &arrival.tls {
+            if let Some(tls) = arrival.and_then(|arrival| arrival.tls.as_ref()) {
                 append_tls(&mut header, tls);
             }
             header.encode_v2(&mut bytes)?;
@@ -94,9 +100,16 @@ mod tests {
             ("[2001:db8::1]:5", "192.0.2.9:443", "PROXY TCP6 2001:db8::1 ::ffff:192.0.2.9 5 443\r\n"),
         ];
         for (client, local, expected) in table {
-            let bytes = preamble(ProxyVersion::V1, &arrival(client, local, Some(tls()))).unwrap();
+            let bytes = preamble(ProxyVersion::V1, Some(&arrival(client, local, Some(tls())))).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_call_of_our_own_names_nobody() {
+        assert_eq!(preamble(ProxyVersion::V1, None).unwrap(), b"PROXY UNKNOWN\r\n");
+        let bytes = preamble(ProxyVersion::V2, None).unwrap();
+        assert_eq!(bytes[12..], [0x20, 0, 0, 0], "version 2, LOCAL, no addresses");
     }
 
     #[test]
@@ -107,7 +120,7 @@ mod tests {
             ("[::ffff:192.0.2.1]:50000", "[2001:db8::9]:443"),
         ] {
             let arrival = arrival(client, local, None);
-            let bytes = preamble(ProxyVersion::V2, &arrival).unwrap();
+            let bytes = preamble(ProxyVersion::V2, Some(&arrival)).unwrap();
             let (header, length) = ProxyHeader::parse(&bytes, ParseConfig::default()).unwrap();
             assert_eq!(length, bytes.len());
             let address = header.proxied_address().unwrap();
@@ -118,7 +131,8 @@ mod tests {
 
     #[test]
     fn version_2_tells_what_tls_told() {
-        let bytes = preamble(ProxyVersion::V2, &arrival("192.0.2.1:1", "192.0.2.9:2", Some(tls()))).unwrap();
+        let bytes =
+            preamble(ProxyVersion::V2, Some(&arrival("192.0.2.1:1", "192.0.2.9:2", Some(tls())))).unwrap();
         let (header, _) = ProxyHeader::parse(&bytes, ParseConfig::default()).unwrap();
         assert_eq!(header.authority(), Some("mqtt.example.org"));
         let ssl = header.ssl().unwrap();
@@ -132,7 +146,8 @@ mod tests {
     #[test]
     fn no_certificate_is_not_a_verified_one() {
         let facts = TlsFacts { client_common_name: None, server_name: None, ..tls() };
-        let bytes = preamble(ProxyVersion::V2, &arrival("192.0.2.1:1", "192.0.2.9:2", Some(facts))).unwrap();
+        let bytes =
+            preamble(ProxyVersion::V2, Some(&arrival("192.0.2.1:1", "192.0.2.9:2", Some(facts)))).unwrap();
         let (header, _) = ProxyHeader::parse(&bytes, ParseConfig::default()).unwrap();
         let ssl = header.ssl().unwrap();
         assert!(ssl.client_ssl() && !ssl.client_cert_conn() && !ssl.client_cert_sess());
@@ -143,7 +158,8 @@ mod tests {
     #[test]
     fn a_name_of_any_length_does_no_harm() {
         let facts = TlsFacts { client_common_name: Some("x".repeat(70_000).into()), ..tls() };
-        let bytes = preamble(ProxyVersion::V2, &arrival("192.0.2.1:1", "192.0.2.9:2", Some(facts))).unwrap();
+        let bytes =
+            preamble(ProxyVersion::V2, Some(&arrival("192.0.2.1:1", "192.0.2.9:2", Some(facts)))).unwrap();
         assert!(bytes.len() < 536, "{}", bytes.len());
     }
 }

@@ -107,7 +107,7 @@ fn the_reference_names_every_key() {
         let mut words = note.text.split('`').skip(1).step_by(2);
         assert_eq!(words.next(), Some(UNKNOWN), "{note}");
         let section = note.key.strip_suffix(UNKNOWN).unwrap().trim_end_matches('.');
-        known.insert(without_indices(section), words.map(str::to_owned).collect());
+        known.insert(one_upstream(&without_indices(section)), words.map(str::to_owned).collect());
     }
     // Here the file's author chooses the keys.
     for free in ["upstreams", "upstreams.emqx.forwarded.set_headers", "routes.backend.forwarded.set_headers"]
@@ -120,8 +120,13 @@ fn the_reference_names_every_key() {
 
 const UNKNOWN: &str = "qqqqqqqq";
 
+/// Some keys exclude each other, so the reference has a second upstream for the others.
+fn one_upstream(section: &str) -> String {
+    section.replace("upstreams.cluster", "upstreams.emqx")
+}
+
 fn name_keys(section: &str, table: &toml::Table, named: &mut BTreeMap<String, BTreeSet<String>>) {
-    named.entry(section.to_owned()).or_default().extend(table.keys().cloned());
+    named.entry(one_upstream(section)).or_default().extend(table.keys().cloned());
     for (key, value) in table {
         let key = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
         match value {

@@ -204,7 +204,7 @@ fn the_manual_lists_every_rejection() {
 #[test]
 fn the_manual_lists_why_arrivals_and_dials_fail() {
     assert_eq!(first(&pairs("Arrivals that failed")), labels("src/listener/connection.rs"));
-    let dials = &labels("src/upstream/error.rs") | &labels("src/proxy/offer.rs");
+    let dials = &labels("src/upstream/error.rs") | &labels("src/upstream/offer.rs");
     assert_eq!(first(&pairs("Dials that failed")), dials);
 }
 

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::harness::{
-    Broker, CERTIFICATES, Client, Crew, Gate, KINDS, Kind, Message, Visit, connect_v3, connect_v5, publish,
-    raw, until, within,
+    Broker, CERTIFICATES, Client, Crew, Gate, KINDS, Kind, Message, Names, Visit, connect_v3, connect_v5,
+    publish, raw, until, within,
 };
 
 /// The metric of reloads of this result.
@@ -290,6 +290,18 @@ async fn a_removed_upstream_goes_by_what_it_said_itself() {
     assert_eq!(client.hear_close().await, Some(1001));
     drop((client, visit));
     gate.idle().await;
+}
+
+#[tokio::test]
+async fn brokers_found_by_name_are_there_from_the_first_session_on() {
+    let (site, old, new, names) =
+        (Site::new(), Broker::listen().await, Broker::listen().await, Names::serve().await);
+    let gate = site.start(&site.text(&[old.mqtt()], "")).await;
+    names.addresses("brokers.test", [[127, 0, 0, 1]]);
+    let endpoint =
+        format!("{{ url = \"mqtt://brokers.test:{}\", discover = \"addresses\" }}", new.address().port());
+    site.change(&gate, &site.text(&[endpoint], &names.toml())).await;
+    join(Client::plain(site.plain).await, &new, Kind::Mqtt, "one").await;
 }
 
 #[tokio::test]

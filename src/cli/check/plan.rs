@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use super::{date, days};
 use crate::config::{
-    Balance, Config, Endpoint, HostPattern, Listener, Origins, PathPattern, ProxyVersion, Redirect, Route,
-    Target, TlsVersion, Upstream,
+    Balance, Config, Discover, Endpoint, HostPattern, Listener, Origins, PathPattern, ProxyVersion, Redirect,
+    Route, Target, TlsVersion, Upstream,
 };
 use crate::tls::LoadedCertificate;
 
@@ -73,9 +73,13 @@ fn write_upstream(upstream: &Upstream, out: &mut impl Write) -> io::Result<()> {
         Balance::ClientId => "by the ClientID, one broker for each",
         Balance::SourceAddress => "by the client's address, one broker for each",
     };
+    let probed = upstream.probe.as_ref().map_or_else(String::new, |probe| {
+        let interval = humantime::format_duration(probe.interval);
+        format!("; probed by {} every {interval}", probe.kind.label())
+    });
     writeln!(
         out,
-        "  {}  {balance}; up to {} endpoints tried for one session",
+        "  {}  {balance}; up to {} endpoints tried for one session{probed}",
         upstream.name, upstream.attempts
     )?;
     let in_use = upstream.endpoints.iter().filter(|endpoint| !endpoint.backup);
@@ -95,6 +99,11 @@ fn endpoint_text(endpoint: &Endpoint, total: u32) -> String {
     let mut text = format!("{share}  weight {weight:<4}  {}", endpoint.name);
     if let Some(most) = endpoint.max_sessions {
         text.push_str(&format!(", up to {most} sessions"));
+    }
+    match endpoint.discover {
+        Some(Discover::Addresses) => text.push_str(", each of its addresses"),
+        Some(Discover::Srv) => text.push_str(", each of its SRV records"),
+        None => {}
     }
     match endpoint.proxy_protocol {
         Some(ProxyVersion::V1) => text.push_str(", PROXY v1"),

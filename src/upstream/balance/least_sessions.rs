@@ -18,7 +18,7 @@ pub(in crate::upstream) fn fewest_sessions(candidates: &[Candidate], random: u32
 
 fn by_load(a: &Candidate, b: &Candidate) -> Ordering {
     // a.sessions / a.weight < b.sessions / b.weight, without the division.
-    let load = |this: &Candidate, other: &Candidate| (this.sessions as u128 + 1) * u128::from(other.weight);
+    let load = |this: &Candidate, other: &Candidate| (this.sessions as u128 + 1) * u128::from(other.pull());
     load(a, b).cmp(&load(b, a))
 }
 
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     fn candidate(weight: u16, sessions: usize) -> Candidate {
-        Candidate { weight, sessions, seed: 0, standing: Standing::Open }
+        Candidate { weight, share: 100, sessions, seed: 0, standing: Standing::Open }
     }
 
     #[test]
@@ -60,6 +60,17 @@ mod tests {
             all[place].sessions += 1;
         }
         assert_eq!(all.map(|candidate| candidate.sessions), [500, 300, 200]);
+    }
+
+    #[test]
+    fn one_that_just_returned_does_not_get_all() {
+        let mut two = [candidate(1, 100), candidate(1, 0)];
+        two[1].share = 10;
+        for random in 0..15 {
+            let place = fewest_sessions(&two, random).unwrap();
+            two[place].sessions += 1;
+        }
+        assert_eq!(two.map(|candidate| candidate.sessions), [105, 10], "a tenth of the other's");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub(super) use weighted::Weighted;
 pub(super) struct Candidate {
     /// Its share, 1 to 1000.
     pub(super) weight: u16,
+    /// How much of its weight counts, in percent. Rendezvous hashing ignores it: a share that grows would
+    /// move clients twice.
+    pub(super) share: u32,
     /// Its sessions now.
     pub(super) sessions: usize,
     /// [`stable_hash`] of its name.
@@ -35,6 +38,11 @@ pub(super) enum Standing {
 }
 
 impl Candidate {
+    /// Its weight times its share.
+    fn pull(&self) -> u32 {
+        u32::from(self.weight) * self.share
+    }
+
     fn is_open(&self) -> bool {
         self.standing == Standing::Open
     }

@@ -66,6 +66,7 @@ mod tests {
     fn candidates(weights: &[u16]) -> Vec<Candidate> {
         let named = |(place, weight): (usize, &u16)| Candidate {
             weight: *weight,
+            share: 100,
             sessions: 0,
             seed: stable_hash(format!("ws://192.0.2.{place}:8083/mqtt").as_bytes()),
             standing: Standing::Open,
@@ -114,6 +115,15 @@ mod tests {
                 assert_ne!(after, leaving);
             }
         }
+    }
+
+    #[test]
+    fn a_growing_share_moves_no_client() {
+        let mut all = candidates(&[2, 1]);
+        let before: Vec<_> = (0..100).map(|number| highest_score(&all, key(number))).collect();
+        all[0].share = 10;
+        let after: Vec<_> = (0..100).map(|number| highest_score(&all, key(number))).collect();
+        assert_eq!(before, after);
     }
 
     #[test]

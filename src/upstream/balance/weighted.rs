@@ -23,8 +23,8 @@ impl Weighted {
         let mut best: Option<(usize, i64)> = None;
         for (place, candidate) in open(candidates) {
             let current = self.current.get_mut(place)?;
-            *current += i64::from(candidate.weight);
-            sum += i64::from(candidate.weight);
+            *current += i64::from(candidate.pull());
+            sum += i64::from(candidate.pull());
             if best.is_none_or(|(_, highest)| *current > highest) {
                 best = Some((place, *current));
             }
@@ -42,8 +42,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn candidates(weights: &[u16]) -> Vec<Candidate> {
-        let open =
-            |weight: &u16| Candidate { weight: *weight, sessions: 0, seed: 0, standing: Standing::Open };
+        let open = |weight: &u16| Candidate {
+            weight: *weight,
+            share: 100,
+            sessions: 0,
+            seed: 0,
+            standing: Standing::Open,
+        };
         weights.iter().map(open).collect()
     }
 
@@ -78,6 +83,20 @@ mod tests {
         for (count, share) in with.into_iter().zip([500usize, 300, 100]) {
             assert!(count.abs_diff(share) <= 3);
         }
+    }
+
+    #[test]
+    fn a_growing_share_gets_its_part_and_no_burst_of_what_it_missed() {
+        let mut two = candidates(&[1, 1]);
+        let mut weighted = Weighted::new(2);
+        two[1].share = 10;
+        assert_eq!(counts(&mut weighted, &two, 110), [100, 10]);
+        two[1].share = 50;
+        let grown = counts(&mut weighted, &two, 30);
+        assert!(grown[1].abs_diff(10) <= 1, "{grown:?}");
+        two[1].share = 100;
+        let whole = counts(&mut weighted, &two, 100);
+        assert!(whole[1].abs_diff(50) <= 1, "{whole:?}");
     }
 
     #[test]

@@ -315,7 +315,7 @@ async fn a_drip_feeding_broker_costs_no_more_either() {
 async fn a_dropped_dial_leaves_nothing_behind() {
     let (listener, address) = listen().await;
     let pool = pool(Upstream { avoid: Duration::ZERO, ..upstream([ws(at(address))]) });
-    let endpoint = &pool.endpoints()[0];
+    let endpoint = Arc::clone(&pool.endpoints()[0]);
     let now = Instant::now();
     endpoint.tell(health::Event::Failed { began: now }, Duration::ZERO, now);
     let accepting = async {

@@ -1,6 +1,7 @@
 //! The words the tests of pools and dials are written in.
 
 mod dial;
+mod members;
 mod pick;
 mod tls;
 
@@ -12,7 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Transport, Upstream, Weight};
+use crate::config::{EndpointAddress, Transport, Upstream, Weight};
 use crate::net::{Arrival, Stream};
 
 const OPTIONS: SocketOptions = SocketOptions { keepalive: None, user_timeout: None };
@@ -30,6 +31,7 @@ pub(super) fn mqtt(address: EndpointAddress) -> config::Endpoint {
         max_sessions: None,
         backup: false,
         proxy_protocol: None,
+        discover: None,
     }
 }
 
@@ -62,7 +64,13 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
         dial_timeout: Duration::from_secs(10),
         connack_timeout: Duration::from_secs(10),
         avoid: AVOID,
-        on_removal: config::OnRemoval::Keep,
+        probe: None,
+        slow_start: Duration::ZERO,
+        resolve_interval: Duration::from_secs(30),
+        max_endpoints: 3,
+        required: false,
+        on_removal: config::OnLoss::Keep,
+        on_down: config::OnLoss::Keep,
         keepalive_margin: Duration::ZERO,
         tls: config::BrokerTls::default(),
         forwarded: config::ForwardedOptions::default(),
@@ -71,7 +79,7 @@ pub(super) fn upstream(endpoints: impl IntoIterator<Item = config::Endpoint>) ->
 }
 
 pub(super) fn pool(upstream: Upstream) -> Pool {
-    Pool::build(&Arc::new(upstream), OPTIONS, None).unwrap()
+    Pool::build(&Arc::new(upstream), OPTIONS, &Resolver::default(), None).unwrap()
 }
 
 /// Pick for somebody.
@@ -100,7 +108,7 @@ impl Client {
     }
 
     fn hello(&self) -> Hello<'_> {
-        Hello { arrival: &self.arrival, headers: &self.headers }
+        Hello { arrival: Some(&self.arrival), headers: &self.headers }
     }
 }
 

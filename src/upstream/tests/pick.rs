@@ -159,7 +159,7 @@ fn a_reload_keeps_health_and_sessions_of_the_same_broker() {
         config::Endpoint { transport: ws(at(([192, 0, 2, 3], 1883).into())).transport, ..broker(3, 1) };
     fail(&old, 2, now);
     let config = Arc::new(upstream([broker(2, 1), renamed, secured, broker(4, 1)]));
-    let new = Pool::build(&config, OPTIONS, Some(&old)).unwrap();
+    let new = Pool::build(&config, OPTIONS, &Resolver::default(), Some(&old)).unwrap();
     let up: Vec<_> = new.endpoints().iter().map(|endpoint| endpoint.is_up(now)).collect();
     assert_eq!(up, [false, true, true, true], "another transport is another broker");
     assert_eq!(new.endpoints()[1].sessions(), 1);
@@ -177,7 +177,9 @@ fn two_endpoints_of_one_address_stay_two_across_a_reload() {
     };
     let old = pool(upstream([path("/a"), path("/b")]));
     fail(&old, 1, now);
-    let new = Pool::build(&Arc::new(upstream([path("/b"), path("/c")])), OPTIONS, Some(&old)).unwrap();
+    let new =
+        Pool::build(&Arc::new(upstream([path("/b"), path("/c")])), OPTIONS, &Resolver::default(), Some(&old))
+            .unwrap();
     let up: Vec<_> = new.endpoints().iter().map(|endpoint| endpoint.is_up(now)).collect();
     assert_eq!(up, [false, true]);
 }
@@ -186,8 +188,8 @@ fn two_endpoints_of_one_address_stay_two_across_a_reload() {
 fn a_cap_holds_across_a_reload() {
     let now = Instant::now();
     let config = Arc::new(upstream([config::Endpoint { max_sessions: Some(1), ..broker(1, 1) }]));
-    let old = Pool::build(&config, OPTIONS, None).unwrap();
-    let new = Pool::build(&config, OPTIONS, Some(&old)).unwrap();
+    let old = Pool::build(&config, OPTIONS, &Resolver::default(), None).unwrap();
+    let new = Pool::build(&config, OPTIONS, &Resolver::default(), Some(&old)).unwrap();
     let held = pick(&old, &Tried::new(), now).unwrap();
     assert_eq!(pick(&new, &Tried::new(), now).unwrap_err(), NoEndpoint::Full);
     drop(held);
@@ -202,7 +204,8 @@ fn contradictions_are_refused_at_build() {
         (unix, "a Unix socket carries no TLS"),
         (misnamed, r#""no name" is no name a certificate can be for"#),
     ] {
-        let error = Pool::build(&Arc::new(upstream([endpoint])), OPTIONS, None).unwrap_err();
+        let error =
+            Pool::build(&Arc::new(upstream([endpoint])), OPTIONS, &Resolver::default(), None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }

@@ -238,7 +238,7 @@ fn files_that_cannot_be_used_are_named() {
         (with(mismatched), "tls.client_certificate"),
     ] {
         let config = Upstream { tls, ..upstream([mqtts(([127, 0, 0, 1], 8883).into(), None)]) };
-        let error = Pool::build(&Arc::new(config), OPTIONS, None).unwrap_err();
+        let error = Pool::build(&Arc::new(config), OPTIONS, &Resolver::default(), None).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains(expected), "{cause}");
     }

@@ -44,9 +44,13 @@ impl Broker {
     }
 
     pub async fn listen_on(address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        Self { listener, address }
+        Self::try_listen_on(address).await.unwrap()
+    }
+
+    pub async fn try_listen_on(address: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
     }
 
     pub fn address(&self) -> SocketAddr {

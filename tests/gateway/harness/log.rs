@@ -1,4 +1,4 @@
-//! The access log of all gateways of this process.
+//! The access log of all gateways of this process, and what is said of brokers.
 
 use std::io;
 use std::sync::{LazyLock, Mutex};
@@ -9,7 +9,7 @@ static LINES: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(|| {
     let made = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_env_filter("access=info")
+        .with_env_filter("access=info,brokergate::snapshot=info")
         .with_writer(|| Lines)
         .try_init();
     assert!(made.is_ok(), "the log was begun by somebody else");

@@ -4,6 +4,8 @@ mod broker;
 mod client;
 mod crew;
 pub mod log;
+mod names;
+mod patient;
 mod session;
 
 use std::net::SocketAddr;
@@ -27,6 +29,8 @@ use tokio::time::timeout;
 pub use broker::{Broker, KINDS, Kind, Visit, accepted};
 pub use client::{Client, Message, Wire, connect_v3, connect_v5, connect_v31, dial_from, publish, secure};
 pub use crew::Crew;
+pub use names::{Mood, Names};
+pub use patient::{Manner, Patient};
 pub use session::Session;
 
 /// What any single step of a test may take. A step that takes longer has hung.
@@ -238,7 +242,7 @@ impl Gate {
         let pools = &self.shared.snapshot.load().pools;
         let held: usize = pools
             .values()
-            .flat_map(|upstream| upstream.pool.endpoints())
+            .flat_map(|upstream| upstream.pool.endpoints().to_vec())
             .map(|endpoint| endpoint.sessions())
             .sum();
         assert_eq!(held, 0, "endpoint slots still held");

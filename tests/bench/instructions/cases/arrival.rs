@@ -10,7 +10,7 @@ use brokergate::net::{Arrival, SocketOptions, TlsFacts};
 use brokergate::proxy::forwarded::{self, ConnectFacts};
 use brokergate::proxy::handshake;
 use brokergate::route::{Routes, requested_host};
-use brokergate::upstream::{Key, Pool, Tried};
+use brokergate::upstream::{Key, Pool, Resolver, Tried};
 use http::Request;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -158,9 +158,9 @@ fn parse(packet: &[u8]) -> Operation {
 pub(super) fn pick(balance: &str, size: usize) -> Operation {
     fastrand::seed(7);
     let config = configuration(balance, size);
-    let pool =
-        Pool::build(&config.upstreams["emqx"], SocketOptions { keepalive: None, user_timeout: None }, None)
-            .unwrap();
+    let options = SocketOptions { keepalive: None, user_timeout: None };
+    let resolver = Resolver::new(&config.resolver);
+    let pool = Pool::build(&config.upstreams["emqx"], options, &resolver, None).unwrap();
     let clients: Vec<String> = (0..16).map(|n| format!("sensor-{n}")).collect();
     let address = "198.51.100.7".parse().unwrap();
     let (tried, now) = (Tried::new(), Instant::now());

@@ -23,16 +23,18 @@ const READ: usize = 512;
 
 /// A broker that answered the CONNECT.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) stream: Stream,
+pub struct Answer {
+    /// The way to it.
+    pub stream: Stream,
     /// All that the broker has sent, from a frame's first byte on.
-    pub(super) read: Vec<u8>,
-    pub(super) first: First,
+    pub read: Vec<u8>,
+    /// Its first packet.
+    pub first: First,
 }
 
 /// A broker's first packet.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum First {
+pub enum First {
     /// It accepts or refuses.
     Connack(Connack),
     /// It wants to know more (MQTT 5, 4.12).
@@ -41,7 +43,7 @@ pub(super) enum First {
 
 /// Why a broker's answer is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OfferError {
+pub enum OfferError {
     /// It hung up first.
     #[error("it closed the connection before its CONNACK; look at the broker's log for why")]
     Closed,
@@ -70,7 +72,8 @@ pub(super) enum OfferError {
 
 impl OfferError {
     /// The metric label.
-    pub(super) const fn label(&self) -> &'static str {
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::Closed => "closed_before_connack",
             Self::Timeout(_) => "connack_timeout",
@@ -84,7 +87,10 @@ impl OfferError {
 }
 
 /// Send `connect`, a whole packet, and wait for the broker's first packet. `read` came behind its 101.
-pub(super) async fn offer(
+///
+/// # Errors
+/// When that is no CONNACK or AUTH, asks that the client goes elsewhere, or takes longer than `patience`.
+pub async fn offer(
     mut stream: Stream,
     read: Vec<u8>,
     framing: Framing,
