@@ -108,10 +108,10 @@ impl<'a> Fields<'a> {
 
     /// The properties that stand here, of which only those in `allowed` may be there.
     pub(super) fn properties(&mut self, allowed: PropertySet) -> Result<Properties<'a>, Fault> {
-        let (length, rest) = decode_length(self.rest)
+        let (length, size) = decode_length(|index| self.rest.get(index).copied())
             .map_err(|_| Fault::PropertyLength)?
             .ok_or(Fault::Truncated("property length"))?;
-        self.rest = rest;
+        self.take(size, "property length")?;
         // A length that no usize holds is longer than the packet too.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         Ok(Properties {

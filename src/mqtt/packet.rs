@@ -111,36 +111,53 @@ impl FixedHeader {
     ///
     /// # Errors
     /// As soon as the bytes so far cannot become a header that MQTT 2.1 allows.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, PacketError> {
-        let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+        Self::decode_by(|index| bytes.get(index).copied())
+    }
+
+    /// The same of bytes that lie anywhere: what is masked need not be copied (`skim-client-small`).
+    #[inline]
+    pub(super) fn decode_by(
+        byte: impl Fn(usize) -> Option<u8>,
+    ) -> Result<Option<(Self, usize)>, PacketError> {
+        let Some(first) = byte(0) else { return Ok(None) };
         let packet_type = PacketType::from_byte(first).ok_or(PacketError::TypeZero)?;
         let flags = check_flags(packet_type, first & 0x0F)?;
-        let Some((remaining, rest)) = decode_length(rest)? else { return Ok(None) };
-        let size = bytes.len() - rest.len();
+        let Some((remaining, length)) = decode_length(|index| byte(1 + index))? else { return Ok(None) };
+        let size = 1 + length;
         Ok(Some((Self { packet_type, flags, remaining, header_length: size as u8 }, size)))
     }
 }
 
+#[inline]
 fn check_flags(packet_type: PacketType, flags: u8) -> Result<u8, PacketError> {
-    let allowed = match packet_type {
-        PacketType::Publish if flags & 0b0110 == 0b0110 => return Err(PacketError::QosThree),
-        PacketType::Publish => flags,
-        PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe => 0b0010,
-        _ => 0,
+    // Bit n stands for the flags n: a table, and no jump (`wrap-small`).
+    let allowed: u16 = match packet_type {
+        // All but those with both QoS bits.
+        PacketType::Publish => 0b0011_1111_0011_1111,
+        PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe => 1 << 0b0010,
+        _ => 1 << 0,
     };
-    if flags == allowed { Ok(flags) } else { Err(PacketError::Flags { packet_type, flags }) }
+    match packet_type {
+        _ if allowed >> flags & 1 == 1 => Ok(flags),
+        PacketType::Publish => Err(PacketError::QosThree),
+        _ => Err(PacketError::Flags { packet_type, flags }),
+    }
 }
 
-/// A variable byte integer and what follows it (MQTT 1.5.5); `None` while it is not whole.
-pub(super) fn decode_length(bytes: &[u8]) -> Result<Option<(u32, &[u8])>, PacketError> {
+/// A variable byte integer and how many bytes it takes (MQTT 1.5.5); `None` while it is not whole.
+#[inline]
+pub(super) fn decode_length(byte: impl Fn(usize) -> Option<u8>) -> Result<Option<(u32, usize)>, PacketError> {
     let mut length = 0;
-    for (index, &byte) in bytes.iter().take(4).enumerate() {
+    for index in 0..4 {
+        let Some(byte) = byte(index) else { return Ok(None) };
         length |= u32::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
-            return Ok(Some((length, &bytes[index + 1..])));
+            return Ok(Some((length, index + 1)));
         }
     }
-    if bytes.len() < 4 { Ok(None) } else { Err(PacketError::LengthTooLong) }
+    Err(PacketError::LengthTooLong)
 }
 
 /// Why a stream of packets cannot be followed, or a packet not be read.

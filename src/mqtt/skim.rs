@@ -42,23 +42,39 @@ impl PacketSkim {
     ///
     /// # Errors
     /// As soon as the bytes cannot be the beginning of a packet, or it is over the limit.
+    #[inline]
     pub fn next(&mut self, input: &[u8], mask: [u8; 4]) -> Result<(usize, Option<PacketStart>), PacketError> {
         if self.remaining > 0 {
             let taken = usize::try_from(self.remaining).map_or(input.len(), |body| body.min(input.len()));
             self.remaining -= taken as u32;
             return Ok((taken, None));
         }
+        if self.partial_length == 0 {
+            // The common case: the whole header is in the input, and nothing is copied (`skim-client-small`).
+            let unmasked = |index: usize| input.get(index).map(|byte| byte ^ mask[index % 4]);
+            if let Some((header, size)) = FixedHeader::decode_by(unmasked)? {
+                return Ok((size, Some(self.begin(header)?)));
+            }
+        }
+        self.take_part(input, mask)
+    }
+
+    /// A header that was cut off, or is cut off here.
+    #[inline(never)]
+    fn take_part(
+        &mut self,
+        input: &[u8],
+        mask: [u8; 4],
+    ) -> Result<(usize, Option<PacketStart>), PacketError> {
         let before = usize::from(self.partial_length);
-        let mut header = self.partial;
         let mut after = before;
-        for ((slot, byte), key) in header[before..].iter_mut().zip(input).zip(mask.iter().cycle()) {
+        for ((slot, byte), key) in self.partial[before..].iter_mut().zip(input).zip(mask.iter().cycle()) {
             *slot = byte ^ key;
             after += 1;
         }
-        match FixedHeader::decode(&header[..after])? {
+        match FixedHeader::decode(&self.partial[..after])? {
             Some((header, size)) => Ok((size - before, Some(self.begin(header)?))),
             None => {
-                self.partial = header;
                 self.partial_length = after as u8;
                 Ok((after - before, None))
             }

@@ -72,25 +72,27 @@ impl FrameHeader {
     /// The header's bytes, with the length in its shortest form.
     #[must_use]
     pub fn encode(&self) -> HeaderBytes {
-        let mut header = HeaderBytes { bytes: [0; HeaderBytes::MAX], length: 0 };
+        let mut bytes = [0; HeaderBytes::MAX];
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
-        header.push(&[if self.fin { 0x80 } else { 0 } | self.opcode.bits()]);
+        bytes[0] = if self.fin { 0x80 } else { 0 } | self.opcode.bits();
         // Each narrowing is of a value its arm has bounded.
-        match self.length {
-            0..=125 => header.push(&[masked | self.length as u8]),
+        let (short, mut end) = match self.length {
+            0..=125 => (self.length as u8, 2),
             126..=0xFFFF => {
-                header.push(&[masked | 126]);
-                header.push(&(self.length as u16).to_be_bytes());
+                bytes[2..4].copy_from_slice(&(self.length as u16).to_be_bytes());
+                (126, 4)
             }
             _ => {
-                header.push(&[masked | 127]);
-                header.push(&self.length.to_be_bytes());
+                bytes[2..10].copy_from_slice(&self.length.to_be_bytes());
+                (127, 10)
             }
-        }
+        };
+        bytes[1] = masked | short;
         if let Some(mask) = self.mask {
-            header.push(&mask.key());
+            bytes[end..end + 4].copy_from_slice(&mask.key());
+            end += 4;
         }
-        header
+        HeaderBytes { bytes, length: end as u8 }
     }
 
     /// The header at the start of `bytes` and how many bytes it takes; `None` while it is not whole.
@@ -98,9 +100,20 @@ impl FrameHeader {
     /// # Errors
     /// As soon as the bytes so far cannot become a header that RFC 6455 5.2 and 5.5 allow.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
-        let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+        let Some(&first) = bytes.first() else { return Ok(None) };
         let (fin, opcode) = decode_first(first)?;
-        let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
+        Self::decode_rest(fin, opcode, bytes)
+    }
+
+    /// The same where the first byte has been read.
+    #[inline]
+    pub(super) fn decode_rest(
+        fin: bool,
+        opcode: Opcode,
+        bytes: &[u8],
+    ) -> Result<Option<(Self, usize)>, FrameError> {
+        let [_, second, rest @ ..] = bytes else { return Ok(None) };
+        let second = *second;
         let masked = is_masked(second);
         let short = second & 0x7F;
         if opcode.is_control() && usize::from(short) > MAX_CONTROL_PAYLOAD {
@@ -131,6 +144,7 @@ impl FrameHeader {
 }
 
 /// FIN and opcode, which a header's first byte holds.
+#[inline]
 pub(super) fn decode_first(byte: u8) -> Result<(bool, Opcode), FrameError> {
     if byte & 0x70 != 0 {
         return Err(FrameError::ReservedBits);
@@ -162,12 +176,6 @@ pub struct HeaderBytes {
 impl HeaderBytes {
     /// The longest header, in bytes: two, a length of eight and a mask of four.
     pub const MAX: usize = 14;
-
-    fn push(&mut self, more: &[u8]) {
-        let start = usize::from(self.length);
-        self.bytes[start..start + more.len()].copy_from_slice(more);
-        self.length += more.len() as u8;
-    }
 }
 
 impl Deref for HeaderBytes {

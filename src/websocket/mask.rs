@@ -31,14 +31,9 @@ impl Mask {
     /// The mask for the payload that follows `n` more bytes.
     #[must_use]
     pub const fn advance(self, n: usize) -> Self {
-        let [a, b, c, d] = self.key;
-        let key = match n % 4 {
-            0 => [a, b, c, d],
-            1 => [b, c, d, a],
-            2 => [c, d, a, b],
-            _ => [d, a, b, c],
-        };
-        Self { key }
+        // One rotation: four ways to choose from would be a jump (`skim-client-small`).
+        let turned = u32::from_le_bytes(self.key).rotate_right(n as u32 % 4 * 8);
+        Self { key: turned.to_le_bytes() }
     }
 
     /// Masks `payload`, or unmasks it: the two are the same.
@@ -46,15 +41,14 @@ impl Mask {
         if self == Self::NONE {
             return;
         }
-        // Whole words go many times faster than bytes. A word holds the key four times, so the tail starts
-        // at the key's first byte again.
-        let [a, b, c, d] = self.key;
-        let word = u128::from_ne_bytes([a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d]);
-        let (blocks, tail) = payload.as_chunks_mut::<16>();
-        for block in blocks {
-            *block = (u128::from_ne_bytes(*block) ^ word).to_ne_bytes();
+        // Words of the key's size: the compiler makes vectors of them, and of u128 it does not. `unmask-16384`
+        // counts more instructions for it, but shorter ones: 0.31 us instead of 0.45.
+        let key = u32::from_ne_bytes(self.key);
+        let (words, rest) = payload.as_chunks_mut::<4>();
+        for word in words {
+            *word = (u32::from_ne_bytes(*word) ^ key).to_ne_bytes();
         }
-        for (byte, key) in tail.iter_mut().zip(self.key.iter().cycle()) {
+        for (byte, key) in rest.iter_mut().zip(self.key) {
             *byte ^= key;
         }
     }

@@ -76,10 +76,12 @@ impl FrameSkim {
     ///
     /// # Errors
     /// As soon as the bytes cannot be the beginning of a frame that may stand here.
+    #[inline]
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, Segment), FrameError> {
         match self.current {
             Some(frame) => Ok(self.take_payload(frame, input.len())),
-            None => self.take_header(input),
+            None if self.partial_length == 0 => self.take_header(input),
+            None => self.take_rest_of_header(input),
         }
     }
 
@@ -101,14 +103,19 @@ impl FrameSkim {
         (taken, segment)
     }
 
+    /// The common case: the whole header is in the input, and nothing is copied (`skim-client-small`).
+    #[inline]
     fn take_header(&mut self, input: &[u8]) -> Result<(usize, Segment), FrameError> {
-        let before = usize::from(self.partial_length);
-        if before == 0 {
-            // The common case: the whole header is in the input, and nothing is copied.
-            if let Some((header, size)) = self.decode(input)? {
-                return Ok((size, self.begin(header)));
-            }
+        match self.decode(input)? {
+            Some((header, size)) => Ok((size, self.begin(header))),
+            None => self.take_rest_of_header(input),
         }
+    }
+
+    /// A header that was cut off, or is cut off here.
+    #[inline(never)]
+    fn take_rest_of_header(&mut self, input: &[u8]) -> Result<(usize, Segment), FrameError> {
+        let before = usize::from(self.partial_length);
         let taken = input.len().min(HeaderBytes::MAX - before);
         let after = before + taken;
         self.partial[before..after].copy_from_slice(&input[..taken]);
@@ -122,15 +129,15 @@ impl FrameSkim {
     }
 
     /// A header that may stand here; refused by its earliest wrong byte.
+    #[inline]
     fn decode(&self, bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, FrameError> {
-        if let Some(&first) = bytes.first() {
-            let (_, opcode) = frame::decode_first(first)?;
-            match opcode {
-                Opcode::Text => return Err(FrameError::Text),
-                Opcode::Continuation if !self.in_message => return Err(FrameError::UnexpectedContinuation),
-                Opcode::Binary if self.in_message => return Err(FrameError::ExpectedContinuation),
-                _ => {}
-            }
+        let Some(&first) = bytes.first() else { return Ok(None) };
+        let (fin, opcode) = frame::decode_first(first)?;
+        match opcode {
+            Opcode::Text => return Err(FrameError::Text),
+            Opcode::Continuation if !self.in_message => return Err(FrameError::UnexpectedContinuation),
+            Opcode::Binary if self.in_message => return Err(FrameError::ExpectedContinuation),
+            _ => {}
         }
         if let Some(&second) = bytes.get(1) {
             match (self.from, frame::is_masked(second)) {
@@ -139,7 +146,7 @@ impl FrameSkim {
                 _ => {}
             }
         }
-        FrameHeader::decode(bytes)
+        FrameHeader::decode_rest(fin, opcode, bytes)
     }
 
     fn begin(&mut self, header: FrameHeader) -> Segment {
