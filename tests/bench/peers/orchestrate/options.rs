@@ -19,13 +19,13 @@ pub(super) struct Options {
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     pub(super) scenario: Vec<Scenario>,
-    /// How often each scenario is run with each contestant, by turns; memory and growth a third as often.
+    /// How often each contestant is measured in a scenario, by turns; memory and growth once.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Of each measurement; by default 1.5 or 2, with --quick half of that.
+    /// Of each measurement; by default 1, in growth 1.5, with --quick half of that.
     #[arg(long)]
     pub(super) seconds: Option<f64>,
-    /// brokergate, nginx and HAProxy, one round, short measurements.
+    /// brokergate, nginx and HAProxy, few and short rounds.
     #[arg(long)]
     pub(super) quick: bool,
     /// A build to measure, instead of target/release/brokergate; several are compared with each other.
@@ -47,7 +47,7 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
     }
 
     pub(super) fn scenarios(&self) -> Vec<Scenario> {
