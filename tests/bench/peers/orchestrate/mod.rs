@@ -48,44 +48,19 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let contestants = options.contestants(root)?;
-    let scenarios = options.scenarios();
+    let program = std::env::current_exe().context("where am I?")?;
+    // TARGET/release/deps/peers-…
+    let release = program.ancestors().nth(2).context("where is the build?")?;
+    let contestants = options.contestants(root, release)?;
     let _alone = place::lock()?;
     let _preferred = Priority::raise();
     let cores = Cores { proxy: options.proxy_core.clone(), load: options.load_core.clone() };
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
-    let place = Place::prepare(&root.join("target/bench-peers"), cores, names)?;
+    let place = Place::prepare(&release.with_file_name("bench-peers"), cores, names)?;
     let machine = machine::words(&place, &contestants, options.rounds())?;
-    let program = std::env::current_exe().context("where am I?")?;
-    let stage = Stage { place, program, seconds: options.seconds, is_quick: options.quick };
+    let stage = Stage { place, program: program.clone(), seconds: options.seconds, is_quick: options.quick };
 
-    let start = Instant::now();
-    let mut results = Results::default();
-    for scenario in scenarios {
-        eprint!("{:>4} s  {}:", start.elapsed().as_secs(), scenario.name());
-        let contestants: Vec<&Contestant> =
-            contestants.iter().filter(|contestant| scenario.concerns(contestant.kind)).collect();
-        if scenario.is_alone() {
-            for contestant in contestants {
-                let mut trial = begin(&stage, scenario, contestant, &mut results);
-                measure(scenario, &mut trial, &mut results);
-            }
-        } else {
-            let mut trials: Vec<Option<Trial<'_>>> =
-                contestants.iter().map(|it| begin(&stage, scenario, it, &mut results)).collect();
-            for _ in 0..options.rounds() {
-                eprint!(" .");
-                for trial in &mut trials {
-                    measure(scenario, trial, &mut results);
-                }
-                // So that nobody always follows the same.
-                trials.rotate_left(1);
-            }
-        }
-        eprintln!();
-    }
-    eprintln!("{:>4} s  done", start.elapsed().as_secs());
-
+    let results = compete(&stage, &options.scenarios(), &contestants, options.rounds());
     let verdicts = verdict::verdicts(&results, &contestants);
     let report = report::markdown(&results, &contestants, &verdicts, &machine);
     print(&report);
@@ -97,6 +72,36 @@ fn run(options: &Options) -> Result<()> {
     }
     ensure!(results.failures.is_empty(), "somebody failed: see above");
     Ok(())
+}
+
+/// All scenarios with all contestants.
+fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], rounds: u32) -> Results {
+    let start = Instant::now();
+    let mut results = Results::default();
+    for scenario in scenarios {
+        eprint!("{:>4} s  {}:", start.elapsed().as_secs(), scenario.name());
+        let contestants = contestants.iter().filter(|contestant| scenario.concerns(contestant.kind));
+        if scenario.is_alone() {
+            for contestant in contestants {
+                let mut trial = begin(stage, *scenario, contestant, &mut results);
+                measure(*scenario, &mut trial, &mut results);
+            }
+        } else {
+            let mut trials: Vec<Option<Trial<'_>>> =
+                contestants.map(|it| begin(stage, *scenario, it, &mut results)).collect();
+            for _ in 0..rounds {
+                eprint!(" .");
+                for trial in &mut trials {
+                    measure(*scenario, trial, &mut results);
+                }
+                // There and back: whoever is measured later in one round is earlier in the next.
+                trials.reverse();
+            }
+        }
+        eprintln!();
+    }
+    eprintln!("{:>4} s  done", start.elapsed().as_secs());
+    results
 }
 
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]

@@ -55,10 +55,10 @@ impl Options {
         Scenario::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// The contestants in the report's order. `root` is the repository's.
-    pub(super) fn contestants(&self, root: &Path) -> Result<Vec<Contestant>> {
+    /// The contestants in the report's order. `root` is the repository's folder, `release` that of the build.
+    pub(super) fn contestants(&self, root: &Path, release: &Path) -> Result<Vec<Contestant>> {
         let venv = root.join("tests/bench/.venv");
-        let builds = self.builds(root)?;
+        let builds = self.builds(release)?;
         let mut all = Vec::new();
         for kind in [Kind::Brokergate, Kind::BrokergateTcp] {
             all.extend(builds.iter().map(|(label, path)| Contestant::brokergate(label, path, kind)));
@@ -83,9 +83,9 @@ impl Options {
     }
 
     /// Label and path of each build of the gateway.
-    fn builds(&self, root: &Path) -> Result<Vec<(String, PathBuf)>> {
+    fn builds(&self, release: &Path) -> Result<Vec<(String, PathBuf)>> {
         if self.brokergate.is_empty() {
-            return Ok(vec![(Kind::Brokergate.name().to_owned(), root.join("target/release/brokergate"))]);
+            return Ok(vec![(Kind::Brokergate.name().to_owned(), release.join("brokergate"))]);
         }
         let mut builds: Vec<(String, PathBuf)> = Vec::new();
         for argument in &self.brokergate {
