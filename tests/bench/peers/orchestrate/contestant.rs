@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::place::Place;
+use super::place::{Place, Seat};
 use super::process::Process;
 use super::scenario::Scenario;
 
@@ -122,11 +122,11 @@ impl Contestant {
     }
 
     /// Starts it, set up for the scenario, and returns once it accepts connections; nothing for the direct way.
-    pub(super) fn start(&self, place: &Place, scenario: Scenario) -> Result<Option<Process>> {
+    pub(super) fn start(&self, place: &Place, seat: &Seat, scenario: Scenario) -> Result<Option<Process>> {
         let buffers = self.kind.buffers(scenario);
         let file = |name: &str, template: &str| {
             let template = self.configuration.as_deref().unwrap_or(template);
-            place.write(name, &place.fill(template, self.kind, buffers))
+            seat.write(name, &place.fill(template, seat, self.kind, buffers))
         };
         let arguments: Vec<PathBuf> = match self.kind {
             Kind::Direct => return Ok(None),
@@ -147,14 +147,14 @@ impl Contestant {
             }
             Kind::Traefik => {
                 file("traefik-routes.toml", TRAEFIK_ROUTES)?;
-                let main = place.write("traefik.toml", &place.fill(TRAEFIK, self.kind, buffers))?;
+                let main = seat.write("traefik.toml", &place.fill(TRAEFIK, seat, self.kind, buffers))?;
                 vec![format!("--configFile={}", main.display()).into()]
             }
         };
         let arguments: Vec<&OsStr> = arguments.iter().map(|argument| argument.as_os_str()).collect();
-        let log = place.folder().join(format!("{}.log", self.name));
+        let log = seat.folder.join("output.log");
         let mut process = Process::start(&place.cores.proxy, &log, &self.program, &arguments)?;
-        accepts(place.listen, &mut process).with_context(|| format!("{} did not start", self.name))?;
+        accepts(seat.listen, &mut process).with_context(|| format!("{} did not start", self.name))?;
         Ok(Some(process))
     }
 }

@@ -31,7 +31,7 @@ use place::{Cores, Place};
 use priority::Priority;
 use results::Results;
 use scenario::Scenario;
-use stage::Stage;
+use stage::{Stage, Trial};
 
 /// Runs the role with the arguments behind its name.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
@@ -48,31 +48,19 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let contestants = options.contestants(root)?;
-    let scenarios = options.scenarios();
+    let program = std::env::current_exe().context("where am I?")?;
+    // TARGET/release/deps/peers-…
+    let release = program.ancestors().nth(2).context("where is the build?")?;
+    let contestants = options.contestants(root, release)?;
     let _alone = place::lock()?;
     let _preferred = Priority::raise();
     let cores = Cores { proxy: options.proxy_core.clone(), load: options.load_core.clone() };
-    let place = Place::prepare(&root.join("target/bench-peers"), cores)?;
+    let names = contestants.iter().map(|contestant| contestant.name.as_str());
+    let place = Place::prepare(&release.with_file_name("bench-peers"), cores, names)?;
     let machine = machine::words(&place, &contestants, options.rounds())?;
-    let program = std::env::current_exe().context("where am I?")?;
-    let stage = Stage { place, program, seconds: options.seconds, is_quick: options.quick };
+    let stage = Stage { place, program: program.clone(), seconds: options.seconds, is_quick: options.quick };
 
-    let start = Instant::now();
-    let mut results = Results::default();
-    for scenario in scenarios {
-        eprint!("{:>4} s  {}:", start.elapsed().as_secs(), scenario.name());
-        for round in 0..scenario.rounds(options.rounds()) {
-            for contestant in by_turns(&contestants, round) {
-                if scenario.concerns(contestant.kind) {
-                    trial(&stage, scenario, contestant, &mut results);
-                }
-            }
-        }
-        eprintln!();
-    }
-    eprintln!("{:>4} s  done", start.elapsed().as_secs());
-
+    let results = compete(&stage, &options.scenarios(), &contestants, options.rounds());
     let verdicts = verdict::verdicts(&results, &contestants);
     let report = report::markdown(&results, &contestants, &verdicts, &machine);
     print(&report);
@@ -86,33 +74,74 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// All scenarios with all contestants.
+fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], rounds: u32) -> Results {
+    let start = Instant::now();
+    let mut results = Results::default();
+    for scenario in scenarios {
+        eprint!("{:>4} s  {}:", start.elapsed().as_secs(), scenario.name());
+        let contestants = contestants.iter().filter(|contestant| scenario.concerns(contestant.kind));
+        if scenario.is_alone() {
+            for contestant in contestants {
+                let mut trial = begin(stage, *scenario, contestant, &mut results);
+                measure(*scenario, &mut trial, &mut results);
+            }
+        } else {
+            let mut trials: Vec<Option<Trial<'_>>> =
+                contestants.map(|it| begin(stage, *scenario, it, &mut results)).collect();
+            for _ in 0..rounds {
+                eprint!(" .");
+                for trial in &mut trials {
+                    measure(*scenario, trial, &mut results);
+                }
+                // There and back: whoever is measured later in one round is earlier in the next.
+                trials.reverse();
+            }
+        }
+        eprintln!();
+    }
+    eprintln!("{:>4} s  done", start.elapsed().as_secs());
+    results
+}
+
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]
 fn print(report: &str) {
     println!("{report}");
 }
 
-/// All contestants, each round begun by another, so that none always follows the same.
-fn by_turns(contestants: &[Contestant], round: u32) -> impl Iterator<Item = &Contestant> {
-    let count = contestants.len();
-    contestants.iter().cycle().skip(round as usize % count.max(1)).take(count)
+/// Starts a contestant and opens the scenario's sessions; nothing where that failed.
+fn begin<'a>(
+    stage: &'a Stage,
+    scenario: Scenario,
+    contestant: &'a Contestant,
+    results: &mut Results,
+) -> Option<Trial<'a>> {
+    eprint!(" {}", contestant.name);
+    let opened = stage.begin(contestant, scenario).and_then(|mut trial| {
+        scenario.open(&mut trial)?;
+        Ok(trial)
+    });
+    opened.map_err(|error| fail(scenario, contestant, &error, results)).ok()
 }
 
-/// One contestant, one scenario, once.
-fn trial(stage: &Stage, scenario: Scenario, contestant: &Contestant, results: &mut Results) {
-    eprint!(" {}", contestant.name);
-    let done = stage.begin(contestant, scenario).and_then(|mut trial| {
-        let samples = scenario.run(&mut trial)?;
-        results.add_usages(scenario, contestant, &trial.usages);
-        if !trial.tls.is_empty() {
-            results.tls.insert(contestant.name.clone(), trial.tls.clone());
+/// Measures once; who fails takes part no more.
+fn measure(scenario: Scenario, trial: &mut Option<Trial<'_>>, results: &mut Results) {
+    let Some(at_work) = trial else { return };
+    let contestant = at_work.contestant;
+    match scenario.measure(at_work) {
+        Ok(samples) => {
+            results.add(contestant, &samples);
+            results.add_usages(scenario, contestant, &std::mem::take(&mut at_work.usages));
+            results.add_tls(contestant, &at_work.tls);
         }
-        Ok(samples)
-    });
-    match done {
-        Ok(samples) => results.add(contestant, &samples),
         Err(error) => {
-            eprint!(" (failed: {error:#})");
-            results.failures.insert((scenario.name(), contestant.name.clone()), format!("{error:#}"));
+            *trial = None;
+            fail(scenario, contestant, &error, results);
         }
     }
+}
+
+fn fail(scenario: Scenario, contestant: &Contestant, error: &anyhow::Error, results: &mut Results) {
+    eprint!(" ({} failed: {error:#})", contestant.name);
+    results.failures.insert((scenario.name(), contestant.name.clone()), format!("{error:#}"));
 }

@@ -19,13 +19,13 @@ pub(super) struct Options {
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     pub(super) scenario: Vec<Scenario>,
-    /// How often each scenario is run with each contestant, by turns; memory and growth a third as often.
+    /// How often each contestant is measured in a scenario, by turns; memory and growth once.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Of each measurement; by default 1.5 or 2, with --quick half of that.
+    /// Of each measurement; by default 1, in growth 1.5, with --quick half of that.
     #[arg(long)]
     pub(super) seconds: Option<f64>,
-    /// brokergate, nginx and HAProxy, one round, short measurements.
+    /// brokergate, nginx and HAProxy, few and short rounds.
     #[arg(long)]
     pub(super) quick: bool,
     /// A build to measure, instead of target/release/brokergate; several are compared with each other.
@@ -47,7 +47,7 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
     }
 
     pub(super) fn scenarios(&self) -> Vec<Scenario> {
@@ -55,10 +55,10 @@ impl Options {
         Scenario::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// The contestants in the report's order. `root` is the repository's.
-    pub(super) fn contestants(&self, root: &Path) -> Result<Vec<Contestant>> {
+    /// The contestants in the report's order. `root` is the repository's folder, `release` that of the build.
+    pub(super) fn contestants(&self, root: &Path, release: &Path) -> Result<Vec<Contestant>> {
         let venv = root.join("tests/bench/.venv");
-        let builds = self.builds(root)?;
+        let builds = self.builds(release)?;
         let mut all = Vec::new();
         for kind in [Kind::Brokergate, Kind::BrokergateTcp] {
             all.extend(builds.iter().map(|(label, path)| Contestant::brokergate(label, path, kind)));
@@ -83,9 +83,9 @@ impl Options {
     }
 
     /// Label and path of each build of the gateway.
-    fn builds(&self, root: &Path) -> Result<Vec<(String, PathBuf)>> {
+    fn builds(&self, release: &Path) -> Result<Vec<(String, PathBuf)>> {
         if self.brokergate.is_empty() {
-            return Ok(vec![(Kind::Brokergate.name().to_owned(), root.join("target/release/brokergate"))]);
+            return Ok(vec![(Kind::Brokergate.name().to_owned(), release.join("brokergate"))]);
         }
         let mut builds: Vec<(String, PathBuf)> = Vec::new();
         for argument in &self.brokergate {

@@ -1,5 +1,6 @@
 //! Where a run takes place: its folder, cores, ports and certificate, and how many sessions fit.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -30,64 +31,75 @@ pub(super) struct Place {
     folder: PathBuf,
     pub(super) cores: Cores,
     pub(super) certificate: Certificate,
-    /// Where the proxies listen, one after the other.
-    pub(super) listen: SocketAddr,
-    admin: SocketAddr,
-    /// The brokers' WebSocket addresses.
-    pub(super) websocket: Vec<SocketAddr>,
-    /// The brokers' MQTT addresses.
-    pub(super) tcp: Vec<SocketAddr>,
+    seats: BTreeMap<String, Seat>,
     /// Sessions that a proxy has descriptors for.
     pub(super) most_sessions: u64,
 }
 
+/// What one contestant has for itself.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) folder: PathBuf,
+    /// Where it listens.
+    pub(super) listen: SocketAddr,
+    admin: SocketAddr,
+    /// Its brokers' WebSocket addresses.
+    pub(super) websocket: Vec<SocketAddr>,
+    /// Its brokers' MQTT addresses.
+    pub(super) tcp: Vec<SocketAddr>,
+}
+
 impl Place {
-    /// Empties the folder, makes the certificate and finds free ports.
-    pub(super) fn prepare(folder: &Path, cores: Cores) -> Result<Self> {
+    /// Empties the folder, makes the certificate, and finds free ports for contestants of these names.
+    pub(super) fn prepare<'a>(
+        folder: &Path,
+        cores: Cores,
+        names: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Result<Self> {
         // Absent the first time.
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut ports = free_addresses(8)?.into_iter();
-        let mut next = || ports.next().context("no port left");
+        let mut ports = free_addresses(names.len() * Seat::PORTS)?.into_iter();
+        let mut seats = BTreeMap::new();
+        for name in names {
+            let seat = Seat::take(folder.join(name), &mut ports).context("too few ports")?;
+            fs::create_dir(&seat.folder).with_context(|| format!("cannot make {}", seat.folder.display()))?;
+            seats.insert(name.to_owned(), seat);
+        }
         Ok(Self {
             folder: folder.to_owned(),
             cores,
             certificate: Certificate::make(folder)?,
-            listen: next()?,
-            admin: next()?,
-            websocket: vec![next()?, next()?, next()?],
-            tcp: vec![next()?, next()?, next()?],
+            seats,
             most_sessions: (most_files()?.saturating_sub(SPARE_FILES) / 2).min(MOST_SESSIONS),
         })
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    pub(super) fn seat(&self, name: &str) -> Result<&Seat> {
+        self.seats.get(name).with_context(|| format!("{name} has no seat"))
     }
 
-    /// Writes a file into the folder.
+    /// Writes a file for readers.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
-        let file = self.folder.join(name);
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(file)
+        write(self.folder.join(name), text)
     }
 
     /// Fills in what stands between @ signs in a configuration.
-    pub(super) fn fill(&self, template: &str, kind: Kind, buffers: Option<u32>) -> String {
+    pub(super) fn fill(&self, template: &str, seat: &Seat, kind: Kind, buffers: Option<u32>) -> String {
         let (scheme, path, brokers) = match kind {
-            Kind::BrokergateTcp => ("mqtt", "", &self.tcp),
-            _ => ("ws", "/mqtt", &self.websocket),
+            Kind::BrokergateTcp => ("mqtt", "", &seat.tcp),
+            _ => ("ws", "/mqtt", &seat.websocket),
         };
         let (one, two) = (self.most_sessions, 2 * self.most_sessions + SPARE_FILES / 2);
         let certificate = &self.certificate;
         let mut text = template
-            .replace("@WORK@", &self.folder.display().to_string())
+            .replace("@WORK@", &seat.folder.display().to_string())
             .replace("@CHAIN@", &certificate.chain.display().to_string())
             .replace("@KEY@", &certificate.key.display().to_string())
             .replace("@CHAIN_AND_KEY@", &certificate.chain_and_key.display().to_string())
-            .replace("@LISTEN@", &self.listen.to_string())
-            .replace("@PORT@", &self.listen.port().to_string())
-            .replace("@ADMIN@", &self.admin.to_string())
+            .replace("@LISTEN@", &seat.listen.to_string())
+            .replace("@PORT@", &seat.listen.port().to_string())
+            .replace("@ADMIN@", &seat.admin.to_string())
             .replace("@BUFFER@", &(buffers.unwrap_or(0) * 1024).to_string())
             .replace("@SESSIONS@", &one.to_string())
             .replace("@SOCKETS@", &two.to_string())
@@ -98,6 +110,30 @@ impl Place {
         }
         text
     }
+}
+
+impl Seat {
+    const PORTS: usize = 8;
+
+    fn take(folder: PathBuf, ports: &mut impl Iterator<Item = SocketAddr>) -> Option<Self> {
+        Some(Self {
+            folder,
+            listen: ports.next()?,
+            admin: ports.next()?,
+            websocket: vec![ports.next()?, ports.next()?, ports.next()?],
+            tcp: vec![ports.next()?, ports.next()?, ports.next()?],
+        })
+    }
+
+    /// Writes a file for its contestant.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        write(self.folder.join(name), text)
+    }
+}
+
+fn write(file: PathBuf, text: &str) -> Result<PathBuf> {
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }
 
 /// So many loopback addresses that nobody listens at.

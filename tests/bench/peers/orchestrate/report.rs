@@ -62,13 +62,9 @@ fn measure(results: &Results, contestants: &[Contestant], row: Row) -> Option<St
     best(results, contestants, kinds, row).or_else(|| Some(contestants.first()?.name.clone()))
 }
 
-/// From the median to the farthest value, of the contestant where that is farthest.
+/// That of the contestant where it is largest.
 fn spread(results: &Results, names: &[&str], row: Row) -> String {
-    let of = |name: &&str| {
-        let (median, (least, most)) = (results.median(row, name)?, results.range(row, name)?);
-        Some((most - median).max(median - least) / median)
-    };
-    let widest = names.iter().filter_map(of).fold(0.0, f64::max);
+    let widest = names.iter().filter_map(|name| results.spread(row, name)).fold(0.0, f64::max);
     if widest > 0.0 { format!("±{:.0} %", widest * 100.0) } else { String::new() }
 }
 

@@ -80,6 +80,13 @@ impl Results {
         self.usages.entry(key).or_default().extend_from_slice(usages);
     }
 
+    /// What was negotiated with a contestant; nothing without TLS.
+    pub(super) fn add_tls(&mut self, contestant: &Contestant, tls: &str) {
+        if !tls.is_empty() {
+            self.tls.insert(contestant.name.clone(), tls.to_owned());
+        }
+    }
+
     /// All rows that somebody has a value in, in the report's order.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = self.values.keys().map(|(row, _)| *row).collect();
@@ -103,11 +110,12 @@ impl Results {
         Some(median(ours)? / median(theirs)?)
     }
 
-    /// The smallest and the largest value.
-    pub(super) fn range(&self, row: Row, contestant: &str) -> Option<(f64, f64)> {
-        let values = self.values.get(&(row, contestant.to_owned()))?;
-        let smallest = values.iter().copied().reduce(f64::min)?;
-        Some((smallest, values.iter().copied().reduce(f64::max)?))
+    /// How far the middle half of a contestant's values reaches from their middle, as a ratio to it.
+    pub(super) fn spread(&self, row: Row, contestant: &str) -> Option<f64> {
+        let mut sorted = self.values.get(&(row, contestant.to_owned()))?.clone();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len() - 1;
+        Some((sorted[last - last / 4] - sorted[last / 4]) / 2.0 / median(&sorted)?)
     }
 
     /// How busy the cores were, where a scenario measures time.

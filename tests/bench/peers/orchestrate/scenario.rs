@@ -37,8 +37,9 @@ const ACTIVE: u64 = 100;
 const ARRIVING: u64 = 32;
 /// Handshakes at once where they are what is measured.
 const CHURN: u64 = 16;
-/// Connects a second beside traffic.
+/// Connects a second beside traffic, and for how many seconds more than the traffic is measured.
 const STORM: u64 = 200;
+const STORM_LONGER: f64 = 1.2;
 
 impl Scenario {
     pub(super) const ALL: [Self; 10] = [
@@ -69,9 +70,10 @@ impl Scenario {
         }
     }
 
-    /// Memory hardly varies from run to run, and many sessions take long to open.
-    pub(super) fn rounds(self, wanted: u32) -> u32 {
-        if matches!(self, Self::Memory | Self::Growth) { wanted.div_ceil(3) } else { wanted }
+    /// Whether a contestant must be alone: memory that others share would count in part, and many sessions
+    /// take long to open. All others are at work side by side, and measured by turns.
+    pub(super) fn is_alone(self) -> bool {
+        matches!(self, Self::Memory | Self::Growth)
     }
 
     /// Where there is no proxy, there is nothing of a proxy to measure.
@@ -84,27 +86,41 @@ impl Scenario {
         }
     }
 
-    /// Runs it once with a fresh process of the contestant.
-    pub(super) fn run(self, trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
+    /// Opens the sessions that all turns use.
+    pub(super) fn open(self, trial: &mut Trial<'_>) -> Result<()> {
+        let sessions = match self {
+            Self::Everyday | Self::Storm => 200,
+            Self::Load => 64,
+            Self::Bulk16 => 16,
+            Self::Bulk256 => 8,
+            Self::FanOut => 500,
+            Self::Full | Self::Resumed => 1,
+            Self::Memory | Self::Growth => return Ok(()),
+        };
+        trial.connect(sessions, ARRIVING)?;
+        if self == Self::Storm { trial.add_clients() } else { Ok(()) }
+    }
+
+    /// Measures once.
+    pub(super) fn measure(self, trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
         match self {
-            Self::Memory => memory(trial),
             Self::Everyday => everyday(trial),
-            Self::Load => load(trial),
-            Self::Bulk16 => bulk(trial, Figure::Bulk16Cpu, 16, 4, 16 * 1024),
-            Self::Bulk256 => bulk(trial, Figure::Bulk256Cpu, 8, 2, 256 * 1024),
+            Self::Load => round_trips(trial, Figure::LoadCpu, "outstanding=8 size=128"),
+            Self::Bulk16 => round_trips(trial, Figure::Bulk16Cpu, "outstanding=4 size=16384"),
+            Self::Bulk256 => round_trips(trial, Figure::Bulk256Cpu, "outstanding=2 size=262144"),
             Self::FanOut => fan_out(trial),
             Self::Full => connects(trial, Figure::FullCpu, false),
             Self::Resumed => connects(trial, Figure::ResumedCpu, true),
             Self::Storm => storm(trial),
+            Self::Memory => memory(trial),
             Self::Growth => growth(trial),
         }
     }
 }
 
-/// 200 sessions at a rate that leaves both cores time to sleep.
+/// A rate that leaves both cores time to sleep.
 fn everyday(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
-    trial.connect(200, ARRIVING)?;
-    let (said, usage) = trial.measure("round-trips connections=200 rate=5000 size=128", 2.0)?;
+    let (said, usage) = trial.measure("round-trips rate=5000 size=128", 1.0)?;
     Ok(vec![
         Sample::new(Figure::EverydayCpu, each(trial.cost(&usage), &said, "messages", MICROSECOND)?),
         Sample::new(Figure::EverydayP50, number(&said, "p50_us")?),
@@ -113,39 +129,26 @@ fn everyday(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
     ])
 }
 
-/// As many small messages as go.
-fn load(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
-    trial.connect(64, ARRIVING)?;
-    let (said, usage) = trial.measure("round-trips connections=64 outstanding=8 rate=0 size=128", 1.5)?;
-    Ok(vec![Sample::new(Figure::LoadCpu, each(trial.cost(&usage), &said, "messages", MICROSECOND)?)])
-}
-
-/// As many large messages as go. A byte counts on its way there and on its way back.
-fn bulk(
-    trial: &mut Trial<'_>,
-    figure: Figure,
-    sessions: u64,
-    outstanding: u64,
-    size: u64,
-) -> Result<Vec<Sample>> {
-    trial.connect(sessions, ARRIVING)?;
-    let command = format!("round-trips connections={sessions} outstanding={outstanding} rate=0 size={size}");
-    let (said, usage) = trial.measure(&command, 1.5)?;
-    Ok(vec![Sample::new(figure, each(trial.cost(&usage), &said, "bytes", NANOSECOND)?)])
+/// As many messages as go. Of small ones each counts, of large ones each byte, there and back.
+fn round_trips(trial: &mut Trial<'_>, figure: Figure, how: &str) -> Result<Vec<Sample>> {
+    let (said, usage) = trial.measure(&format!("round-trips {how}"), 1.0)?;
+    let (what, unit) = match figure {
+        Figure::LoadCpu => ("messages", MICROSECOND),
+        _ => ("bytes", NANOSECOND),
+    };
+    Ok(vec![Sample::new(figure, each(trial.cost(&usage), &said, what, unit)?)])
 }
 
 /// The brokers speak, the clients listen.
 fn fan_out(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
-    trial.connect(500, ARRIVING)?;
-    let (said, usage) = trial.measure("fan-out connections=500 interval_ms=100 size=128", 2.0)?;
+    let (said, usage) = trial.measure("fan-out interval_ms=100 size=128", 1.0)?;
     Ok(vec![Sample::new(Figure::FanOutCpu, each(trial.cost(&usage), &said, "messages", MICROSECOND)?)])
 }
 
 /// Sessions that come, say CONNECT, and go.
 fn connects(trial: &mut Trial<'_>, figure: Figure, are_resumed: bool) -> Result<Vec<Sample>> {
-    trial.connect(1, 1)?;
     let command = format!("churn concurrency={CHURN} resumed={are_resumed}");
-    let (said, usage) = trial.measure(&command, 1.5)?;
+    let (said, usage) = trial.measure(&command, 1.0)?;
     let (all, resumed) = (number(&said, "connects")?, number(&said, "resumed")?);
     let is_so = if are_resumed { resumed >= 0.99 * all } else { resumed == 0.0 };
     ensure!(is_so, "{resumed} of {all} TLS sessions were resumed");
@@ -154,11 +157,9 @@ fn connects(trial: &mut Trial<'_>, figure: Figure, are_resumed: bool) -> Result<
 
 /// The everyday traffic, less of it, while others come and go.
 fn storm(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
-    trial.connect(200, ARRIVING)?;
-    trial.add_clients()?;
-    let seconds = trial.seconds(2.0) + 3.0;
+    let seconds = trial.seconds(1.0) + STORM_LONGER;
     trial.begin(1, &format!("churn rate={STORM} warmup=0 seconds={seconds}"))?;
-    let (said, _) = trial.measure("round-trips connections=200 rate=2000 size=128", 2.0)?;
+    let (said, _) = trial.measure("round-trips rate=2000 size=128", 1.0)?;
     trial.end(1)?;
     Ok(vec![
         Sample::new(Figure::StormP50, number(&said, "p50_us")?),
@@ -212,7 +213,7 @@ fn growth(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
         }
         (held, memory) = (target, now);
         let command = format!("talk fraction={} rate=5000 size=128", ACTIVE as f64 / held as f64);
-        let (said, usage) = trial.measure(&command, 2.0)?;
+        let (said, usage) = trial.measure(&command, 1.5)?;
         let each = each(trial.cost(&usage), &said, "messages", MICROSECOND)?;
         samples.push(Sample::held(Figure::HeldCpu, held, each));
     }

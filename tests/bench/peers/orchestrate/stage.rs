@@ -2,6 +2,7 @@
 //! /proc says they used for it.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::certificate;
 use super::contestant::{Contestant, Kind};
 use super::job;
-use super::place::Place;
+use super::place::{Place, Seat};
 use super::process::{Dialogue, Process};
 use super::scenario::Scenario;
 use super::usage::{self, Crew, Usage, Watch};
@@ -40,7 +41,8 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Trial<'a> {
     stage: &'a Stage,
-    kind: Kind,
+    seat: &'a Seat,
+    pub(super) contestant: &'a Contestant,
     clients: Vec<Dialogue>,
     proxy: Option<Process>,
     broker: Dialogue,
@@ -51,13 +53,15 @@ pub(super) struct Trial<'a> {
 }
 
 impl Stage {
-    /// Starts broker, proxy and clients, and sees the proxy do its job once.
-    pub(super) fn begin(&self, contestant: &Contestant, scenario: Scenario) -> Result<Trial<'_>> {
-        let broker = self.broker()?;
-        let proxy = contestant.start(&self.place, scenario)?;
+    /// Starts brokers, proxy and clients.
+    pub(super) fn begin<'a>(&'a self, contestant: &'a Contestant, scenario: Scenario) -> Result<Trial<'a>> {
+        let seat = self.place.seat(&contestant.name)?;
+        let broker = self.broker(seat)?;
+        let proxy = contestant.start(&self.place, seat, scenario)?;
         let mut trial = Trial {
             stage: self,
-            kind: contestant.kind,
+            seat,
+            contestant,
             clients: Vec::new(),
             proxy,
             broker,
@@ -68,13 +72,13 @@ impl Stage {
         Ok(trial)
     }
 
-    fn broker(&self) -> Result<Dialogue> {
-        let list = |addresses: &[std::net::SocketAddr]| {
+    fn broker(&self, seat: &Seat) -> Result<Dialogue> {
+        let list = |addresses: &[SocketAddr]| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
-        let (websocket, tcp) = (list(&self.place.websocket), list(&self.place.tcp));
+        let (websocket, tcp) = (list(&seat.websocket), list(&seat.tcp));
         let arguments = ["broker", "--ws", &websocket, "--tcp", &tcp].map(OsStr::new);
-        let log = self.place.folder().join("broker.log");
+        let log = seat.folder.join("broker.log");
         let mut broker = Dialogue::start(&self.place.cores.load, &log, &self.program, &arguments)?;
         broker.hear("listening", PATIENCE).context("the brokers did not start")?;
         Ok(broker)
@@ -84,14 +88,14 @@ impl Stage {
 impl Trial<'_> {
     /// One more process of clients.
     pub(super) fn add_clients(&mut self) -> Result<()> {
-        let place = &self.stage.place;
-        let target = match self.kind {
-            Kind::Direct => format!("ws://{}/mqtt", place.websocket[0]),
-            _ => format!("wss://{}/mqtt", place.listen),
+        let (place, seat) = (&self.stage.place, self.seat);
+        let target = match self.contestant.kind {
+            Kind::Direct => format!("ws://{}/mqtt", seat.websocket[0]),
+            _ => format!("wss://{}/mqtt", seat.listen),
         };
         let ca = place.certificate.ca.as_os_str();
         let mut arguments = ["clients", "--target", &target, "--sources", SOURCES].map(OsStr::new).to_vec();
-        if self.kind != Kind::Direct {
+        if self.contestant.kind != Kind::Direct {
             arguments.extend([
                 OsStr::new("--ca"),
                 ca,
@@ -99,7 +103,7 @@ impl Trial<'_> {
                 OsStr::new(certificate::NAME),
             ]);
         }
-        let log = place.folder().join(format!("clients-{}.log", self.clients.len()));
+        let log = seat.folder.join(format!("clients-{}.log", self.clients.len()));
         self.clients.push(Dialogue::start(&place.cores.load, &log, &self.stage.program, &arguments)?);
         Ok(())
     }
@@ -108,7 +112,7 @@ impl Trial<'_> {
     pub(super) fn connect(&mut self, sessions: u64, at_once: u64) -> Result<()> {
         let answer = self.clients[0].ask(&format!("connect {sessions} {at_once}"), "connected", PATIENCE)?;
         let stats = self.broker.ask("stats", "stats", PATIENCE)?;
-        self.tls = job::check(self.kind, &answer, &stats)?;
+        self.tls = job::check(self.contestant.kind, &answer, &stats)?;
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl Trial<'_> {
 
     /// Time used by who stands between: the proxy, or the broker where there is none.
     pub(super) fn cost(&self, usage: &Usage) -> Duration {
-        if self.kind == Kind::Direct { usage.broker } else { usage.proxy }
+        if self.contestant.kind == Kind::Direct { usage.broker } else { usage.proxy }
     }
 
     /// The proxy's memory in bytes, once it hardly changes: allocators give back late.
