@@ -59,6 +59,11 @@ impl Kind {
         }
     }
 
+    /// Whether it listens before it has its routes and certificates, so that first sessions may fail.
+    pub(super) fn listens_early(self) -> bool {
+        self == Self::Traefik
+    }
+
     /// The buffers that it has in a scenario, in KiB, where they are chosen: large ones cost memory, small
     /// ones cost time for each byte, so each scenario gets what is better there.
     pub(super) fn buffers(self, scenario: Scenario) -> Option<u32> {

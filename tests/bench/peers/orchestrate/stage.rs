@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::certificate;
@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at memory that is to come to rest, and in all.
 const SETTLING: Duration = Duration::from_millis(300);
 const LONGEST_SETTLING: Duration = Duration::from_secs(4);
+/// For who listens before it can serve.
+const TRYING: Duration = Duration::from_secs(15);
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+const TRIED_SESSIONS: u32 = 5;
 /// How many addresses clients come from.
 const SOURCES: &str = "16";
 
@@ -69,6 +73,9 @@ impl Stage {
             usages: Vec::new(),
         };
         trial.add_clients()?;
+        if contestant.kind.listens_early() {
+            trial.try_sessions()?;
+        }
         Ok(trial)
     }
 
@@ -106,6 +113,19 @@ impl Trial<'_> {
         let log = seat.folder.join(format!("clients-{}.log", self.clients.len()));
         self.clients.push(Dialogue::start(&place.cores.load, &log, &self.stage.program, &arguments)?);
         Ok(())
+    }
+
+    /// Opens a session at a time until several in a row have come to be, and closes them.
+    fn try_sessions(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let mut in_a_row = 0;
+        while in_a_row < TRIED_SESSIONS {
+            ensure!(start.elapsed() < TRYING, "it serves no session within {TRYING:?}");
+            let answer = self.clients[0].ask("connect 1 1", "connected", PATIENCE)?;
+            in_a_row = if answer["failed"] == 0 { in_a_row + 1 } else { 0 };
+            thread::sleep(BETWEEN_TRIES);
+        }
+        self.ask("close", "closed")
     }
 
     /// Opens so many sessions more, of the first clients, and sees whether the proxy does its job for them.
