@@ -2,12 +2,14 @@
 
 mod arrival;
 mod body;
+mod rest;
 mod socket;
 mod stream;
 mod tls;
 
 pub use arrival::{Arrival, TlsFacts};
 pub use body::{Body, empty, full};
+pub use rest::Rest;
 pub use socket::{SocketOptions, is_passing_accept_error};
 pub use stream::Stream;
 pub use tls::TlsStream;

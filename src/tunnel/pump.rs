@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::buffer::{self, Buffer};
 use super::course::{Boundary, Course, Violation};
 use super::{Flow, Moved};
-use crate::net::Stream;
+use crate::net::{Rest, Stream};
 
 /// What a session reads at first: one full TLS record (RFC 8446, 5.1).
 const ROOM: usize = 16 * 1024;
@@ -58,7 +58,7 @@ enum Stage {
 pub(super) struct Pump {
     course: Course,
     /// Bytes of the source that were read before the tunnel began.
-    early: Early,
+    early: Rest,
     window: Option<Window>,
     /// Bytes of our own, written as soon as the course allows.
     insert: Vec<u8>,
@@ -99,7 +99,7 @@ impl Pump {
     pub(super) fn new(course: Course, early: Vec<u8>) -> Self {
         Self {
             course,
-            early: Early::new(early),
+            early: early.into(),
             window: None,
             insert: Vec::new(),
             stage: Stage::Flowing,
@@ -175,7 +175,7 @@ impl Pump {
     pub(super) fn discard_rest(&mut self) {
         if self.stage != Stage::Shut {
             self.enter(Stage::Discarding);
-            self.early = Early::default();
+            self.early = Rest::default();
         }
     }
 
@@ -343,52 +343,5 @@ impl Pump {
             self.stage = Stage::Shut;
         }
         Poll::Ready(())
-    }
-}
-
-/// Bytes that came before there was a tunnel. Freed when taken.
-#[derive(Debug, Default)]
-struct Early {
-    bytes: Vec<u8>,
-    taken: usize,
-}
-
-impl Early {
-    /// Room for bytes that never came is given back: a session may be silent for months.
-    fn new(mut bytes: Vec<u8>) -> Self {
-        bytes.shrink_to_fit();
-        Self { bytes, taken: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn take(&mut self, into: &mut [u8]) -> usize {
-        let left = &self.bytes[self.taken..];
-        let count = left.len().min(into.len());
-        into[..count].copy_from_slice(&left[..count]);
-        self.taken += count;
-        if self.taken == self.bytes.len() {
-            *self = Self::default();
-        }
-        count
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn early_bytes_are_taken_in_pieces_and_hold_nothing_afterwards() {
-        let mut early = Early::new(b"abcde".to_vec());
-        let mut into = [0; 3];
-        assert_eq!((early.take(&mut into), &into), (3, b"abc"));
-        assert!(!early.is_empty());
-        assert_eq!((early.take(&mut into), &into), (2, b"dec"));
-        assert!(early.is_empty());
-        assert_eq!(early.bytes.capacity(), 0);
-        assert_eq!(Early::new(Vec::with_capacity(1024)).bytes.capacity(), 0);
     }
 }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use self::records::{HEADER, MAX_BODY, MAX_OVERHEAD, MAX_PAYLOAD, Opener, Record, Sealer, first_record};
+use super::Rest;
 
 /// Records that one write seals at most: the more, the fewer system calls a large message takes.
 const RECORDS_A_WRITE: usize = 4;
@@ -50,9 +51,9 @@ pub struct TlsStream {
     /// Sealed by the client and not yet opened: seldom more than a part of a record.
     sealed: Vec<u8>,
     /// Opened and not yet taken by the caller: a record that was larger than the caller's room.
-    opened: Opened,
+    opened: Rest,
     /// Sealed by us and not yet taken by the socket.
-    unsent: Unsent,
+    unsent: Rest,
     /// The client has closed its side, and how.
     ended: Option<End>,
     /// The client asked for new keys of ours; they go before our next bytes (RFC 8446, 4.6.3).
@@ -97,8 +98,8 @@ impl TlsStream {
             sealer: Sealer::build(suite, secrets.tx)?,
             keys,
             sealed,
-            opened: Opened::default(),
-            unsent: Unsent { bytes: unsent, sent: 0 },
+            opened: Rest::default(),
+            unsent: unsent.into(),
             ended: None,
             owes_update: false,
             fruitless: 0,
@@ -165,7 +166,7 @@ impl TlsStream {
             (ContentType::ApplicationData, payload) => {
                 let (now, later) = payload.split_at(payload.len().min(into.remaining()));
                 into.put_slice(now);
-                self.opened = Opened { bytes: later.to_vec(), taken: 0 };
+                self.opened = later.to_vec().into();
             }
             (ContentType::Alert, &[level, description]) => match description.into() {
                 AlertDescription::CloseNotify => self.ended = Some(End::Clean),
@@ -203,8 +204,8 @@ impl TlsStream {
     fn poll_seal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         LENT.with_borrow_mut(|lent| {
             // A little that waits goes along: the handshake's tickets with the first answer.
-            let mut end = self.unsent.rest().len();
-            lent[..end].copy_from_slice(self.unsent.rest());
+            let mut end = self.unsent.bytes().len();
+            lent[..end].copy_from_slice(self.unsent.bytes());
             let mut taken = 0;
             for payload in bytes.chunks(MAX_PAYLOAD).take(RECORDS_A_WRITE) {
                 match self.seal_data(payload, &mut lent[end..]) {
@@ -254,13 +255,13 @@ impl TlsStream {
             }
             Poll::Pending => 0,
         };
-        self.unsent = Unsent { bytes: sealed[sent..].to_vec(), sent: 0 };
+        self.unsent = sealed[sent..].to_vec().into();
         Poll::Ready(Ok(()))
     }
 
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.rest().is_empty() {
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, self.unsent.rest()))?;
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, self.unsent.bytes()))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -290,7 +291,7 @@ impl TlsStream {
         }
         self.closed = true;
         // As far as it goes now. The one who waits to write may be another task, and keeps its place.
-        while let Ok(sent @ 1..) = self.socket.try_write(self.unsent.rest()) {
+        while let Ok(sent @ 1..) = self.socket.try_write(self.unsent.bytes()) {
             self.unsent.advance(sent);
         }
     }
@@ -300,7 +301,7 @@ impl TlsStream {
         let mut record = [0; 2 + MAX_OVERHEAD];
         let sealed = self.sealer.seal(ContentType::Alert, &[level, description.into()], &mut record);
         // A worn-out key says nothing more; the socket's end has to do.
-        self.unsent.bytes.extend_from_slice(&record[..sealed.unwrap_or(0)]);
+        self.unsent.extend(&record[..sealed.unwrap_or(0)]);
         self.closed = true;
     }
 }
@@ -310,12 +311,12 @@ impl TlsStream {
 impl TlsStream {
     /// Bytes of memory that it holds for records.
     pub fn kept(&self) -> usize {
-        self.sealed.capacity() + self.opened.bytes.capacity() + self.unsent.bytes.capacity()
+        self.sealed.capacity() + self.opened.capacity() + self.unsent.capacity()
     }
 
     /// Bytes that wait to be opened, and that wait for the caller.
     pub fn opened(&self) -> (usize, usize) {
-        (self.sealed.len(), self.opened.bytes.len())
+        (self.sealed.len(), self.opened.bytes().len())
     }
 
     /// Let its key seal so many records more.
@@ -328,7 +329,10 @@ impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = into.filled().len();
-        this.opened.deliver(into);
+        let ready = this.opened.first(into.remaining());
+        into.put_slice(ready);
+        let count = ready.len();
+        this.opened.advance(count);
         while into.filled().len() == before && into.remaining() > 0 {
             match &this.ended {
                 None => ready!(this.poll_open(cx, into))?,
@@ -347,7 +351,7 @@ impl AsyncWrite for TlsStream {
         if this.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if this.unsent.rest().len() > JOINED {
+        if this.unsent.bytes().len() > JOINED {
             ready!(this.poll_unsent(cx))?;
         }
         this.poll_seal(cx, bytes)
@@ -380,47 +384,4 @@ fn broken(error: Error) -> io::Error {
 
 fn unexpected(got_type: ContentType) -> Error {
     Error::InappropriateMessage { expect_types: vec![ContentType::ApplicationData], got_type }
-}
-
-/// Plaintext that waits for the caller. Empty, it holds no memory.
-#[derive(Debug, Default)]
-struct Opened {
-    bytes: Vec<u8>,
-    taken: usize,
-}
-
-impl Opened {
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn deliver(&mut self, into: &mut ReadBuf<'_>) {
-        let waiting = &self.bytes[self.taken..];
-        let count = waiting.len().min(into.remaining());
-        into.put_slice(&waiting[..count]);
-        self.taken += count;
-        if self.taken == self.bytes.len() {
-            *self = Self::default();
-        }
-    }
-}
-
-/// Sealed records that wait for the socket. Empty, they hold no memory.
-#[derive(Debug, Default)]
-struct Unsent {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Unsent {
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.sent..]
-    }
-
-    fn advance(&mut self, sent: usize) {
-        self.sent += sent;
-        if self.sent == self.bytes.len() {
-            *self = Self::default();
-        }
-    }
 }
