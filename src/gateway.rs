@@ -70,7 +70,7 @@ impl Gateway {
         let snapshot = Snapshot::build(Arc::new(config), &metrics, &sessions, None)?;
         let config = Arc::clone(&snapshot.config);
         let mut bound = Vec::new();
-        for listener in listener::build(&config.listeners, &[])? {
+        for listener in listener::build(&config, &[])? {
             bound.extend(listener::bind(&listener)?);
         }
         let shared = Shared::new(snapshot, metrics, sessions);

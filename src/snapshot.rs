@@ -12,7 +12,6 @@ use self::scout::{Goodbyes, Scouts};
 use crate::backend::Backend;
 use crate::config::{self, Config, MqttTarget, Redirect};
 use crate::drain::Drain;
-use crate::net::SocketOptions;
 use crate::route::Routes;
 use crate::site::{Files, SiteError};
 use crate::telemetry::Metrics;
@@ -83,10 +82,7 @@ impl Snapshot {
         sessions: &Drain,
         old: Option<&Self>,
     ) -> Result<Self, BuildError> {
-        let options = SocketOptions {
-            keepalive: config.limits.tcp_keepalive,
-            user_timeout: config.limits.tcp_user_timeout,
-        };
+        let options = config.limits.socket_options();
         // A new one each time: a reload is how a changed /etc/resolv.conf is read.
         let resolver = Resolver::new(&config.resolver);
         let mut pools = BTreeMap::new();

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::review::Review;
 use super::value::{OrOff, Size, Written};
+use crate::net::SocketOptions;
 
 /// Caps, deadlines and sizes. Sizes are bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,14 @@ pub struct Limits {
     pub tcp_keepalive: Option<Duration>,
     /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`); `None` is the kernel's choice.
     pub tcp_user_timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// What TCP sockets get, toward clients and brokers.
+    #[must_use]
+    pub const fn socket_options(&self) -> SocketOptions {
+        SocketOptions { keepalive: self.tcp_keepalive, user_timeout: self.tcp_user_timeout }
+    }
 }
 
 /// `[limits]` as written.

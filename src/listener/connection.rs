@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use super::preamble::{self, PreambleError};
 use super::{Accepted, Listener, Socket};
 use crate::drain::Watch;
-use crate::net::{Arrival, SocketOptions, Stream, TlsFacts};
+use crate::net::{Arrival, Stream, TlsFacts};
 use crate::proxy::{self, Admission, Connection, Load, Rejection, Shared};
 use crate::tls::{self, AcceptError};
 
@@ -110,9 +110,6 @@ async fn arrive(
     let snapshot = shared.snapshot.load_full();
     let limits = &snapshot.config.limits;
     let deadline = Instant::now() + limits.arrival_timeout;
-    let options = SocketOptions { keepalive: limits.tcp_keepalive, user_timeout: limits.tcp_user_timeout };
-    options.apply(&stream).map_err(Failure::Socket)?;
-
     let local = stream.local_addr().map_err(Failure::Socket)?;
     let mut arrival =
         Arrival { peer: canonical(peer), client: canonical(peer), local: canonical(local), tls: None };

@@ -16,8 +16,8 @@ use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error};
 
-use crate::config;
-use crate::net::is_passing_accept_error;
+use crate::config::{self, Config};
+use crate::net::{SocketOptions, is_passing_accept_error};
 use crate::tls::{self, Dated, ServerTls, Tickets};
 
 pub use self::listeners::{Listeners, Next};
@@ -41,6 +41,8 @@ pub struct Listener {
     pub tickets: Option<Tickets>,
     /// When its certificates end.
     pub certificates: Vec<Dated>,
+    /// What its clients' sockets get.
+    options: SocketOptions,
 }
 
 /// A bound address.
@@ -152,29 +154,34 @@ fn hint(error: &io::Error) -> String {
     }
 }
 
-/// The settings of all listeners, ready to work. Clients come back to the address they know, and resume
+/// The settings of all listeners of `config`, ready to work. Clients come back to the address they know, and resume
 /// there with the tickets of whoever is `at_work` on it.
 ///
 /// # Errors
 /// The first certificate that does not do.
 pub fn build(
-    configs: &[Arc<config::Listener>],
+    config: &Config,
     at_work: &[(SocketAddr, Arc<Listener>)],
 ) -> Result<Vec<Arc<Listener>>, BindError> {
+    let options = config.limits.socket_options();
     let build = |config: &Arc<config::Listener>| {
         let before = at_work.iter().filter(|(address, _)| config.addresses.contains(address));
         let tickets = before.into_iter().find_map(|(_, listener)| listener.tickets.clone());
-        Listener::build(config, tickets).map(Arc::new)
+        Listener::build(config, options, tickets).map(Arc::new)
     };
-    configs.iter().map(build).collect()
+    config.listeners.iter().map(build).collect()
 }
 
 impl Listener {
-    fn build(config: &Arc<config::Listener>, tickets: Option<Tickets>) -> Result<Self, BindError> {
+    fn build(
+        config: &Arc<config::Listener>,
+        options: SocketOptions,
+        tickets: Option<Tickets>,
+    ) -> Result<Self, BindError> {
         let tls = config.tls.as_ref().map(|tls| tls::server_tls(tls, tickets)).transpose();
         let tls = tls.map_err(|source| BindError::Tls { name: Arc::clone(&config.name), source })?;
         let mut listener =
-            Self { config: Arc::clone(config), tls: None, tickets: None, certificates: Vec::new() };
+            Self { config: Arc::clone(config), tls: None, tickets: None, certificates: Vec::new(), options };
         if let Some(ServerTls { config, tickets, certificates }) = tls {
             (listener.tls, listener.tickets, listener.certificates) =
                 (Some(config), Some(tickets), certificates);
@@ -231,10 +238,18 @@ impl Bound {
                 return;
             }
         };
+        let mut inherited = None;
         loop {
             match socket.accept().await {
                 Ok((stream, peer)) => {
-                    hand(Accepted { listener: listener.load_full(), socket: Socket::Here(stream), peer });
+                    let listener = listener.load_full();
+                    // Six system calls that each client inherits, but for the first (`full`).
+                    if inherited != Some(listener.options) {
+                        let set =
+                            listener.options.apply(&socket).and_then(|()| listener.options.apply(&stream));
+                        inherited = set.is_ok().then_some(listener.options);
+                    }
+                    hand(Accepted { listener, socket: Socket::Here(stream), peer });
                 }
                 Err(error) if is_passing_accept_error(&error) => {
                     debug!(listener = %listener.load().config.name, %error, "a client left before it was accepted");

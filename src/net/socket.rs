@@ -1,10 +1,10 @@
 //! Socket options, and which accept errors pass by themselves.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 
 /// What every TCP socket of ours gets, toward clients and brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,21 +16,23 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// Set the options, and `TCP_NODELAY`: MQTT's packets are small and waited for.
+    /// Set the options, and `TCP_NODELAY`: MQTT's packets are small and waited for. Sockets that a listening one
+    /// accepts inherit them.
     ///
     /// # Errors
     /// The kernel's, when the peer is already gone.
-    pub fn apply(self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(stream);
-        if let Some(idle) = self.keepalive {
-            let probes = TcpKeepalive::new().with_time(idle).with_interval(idle / 4).with_retries(4);
-            socket.set_tcp_keepalive(&probes)?;
+    pub fn apply(self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        socket.set_tcp_nodelay(true)?;
+        match self.keepalive {
+            Some(idle) => {
+                let probes = TcpKeepalive::new().with_time(idle).with_interval(idle / 4).with_retries(4);
+                socket.set_tcp_keepalive(&probes)?;
+            }
+            None => socket.set_keepalive(false)?,
         }
         #[cfg(target_os = "linux")]
-        if let Some(timeout) = self.user_timeout {
-            socket.set_tcp_user_timeout(Some(timeout))?;
-        }
+        socket.set_tcp_user_timeout(self.user_timeout)?;
         Ok(())
     }
 }

@@ -230,7 +230,7 @@ impl Next {
         shared: &Shared,
         at_work: &[(SocketAddr, Arc<Listener>)],
     ) -> Result<Self, Refusal> {
-        let listeners = listener::build(&config.listeners, at_work)?;
+        let listeners = listener::build(&config, at_work)?;
         let old = shared.snapshot.load();
         let snapshot = Snapshot::build(Arc::new(config), &shared.metrics, &shared.sessions, Some(&old))?;
         Ok(Self { snapshot, listeners })

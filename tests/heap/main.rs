@@ -154,7 +154,7 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let shared = Arc::clone(Gateway::bind(config).unwrap().shared());
-        let mut listeners = listener::build(&shared.snapshot.load().config.listeners, &[]).unwrap();
+        let mut listeners = listener::build(&shared.snapshot.load().config, &[]).unwrap();
         let listener = listeners.pop().unwrap();
         assert!(listener.tls.is_some());
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
