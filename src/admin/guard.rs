@@ -52,11 +52,12 @@ pub(super) fn refuse(
         let words = "set `admin.token` in the configuration: this address is not for this machine alone\n";
         return Some(text(StatusCode::FORBIDDEN, words));
     }
-    if reach == Reach::Loopback && !is_by_address(headers) {
-        let words = "ask by address or as localhost, not by a name; or set `admin.token` in the configuration\n";
-        return Some(text(StatusCode::FORBIDDEN, words));
+    if method == Method::POST {
+        // It names its origin, which says more than whom it asks.
+        return control::doubt(headers);
     }
-    if method == Method::POST { control::doubt(headers) } else { None }
+    let words = "ask by address or as localhost, not by a name; or set `admin.token` in the configuration\n";
+    (reach == Reach::Loopback && !is_by_address(headers)).then(|| text(StatusCode::FORBIDDEN, words))
 }
 
 /// Whether the request shows the token (RFC 6750, 2.1). How long this takes tells nothing of the token but
@@ -106,7 +107,13 @@ mod tests {
     }
 
     /// The status of the refusal; 200 when there is none.
-    fn status(method: &Method, path: &str, lines: &[(&'static str, &'static str)], token: bool, reach: Reach) -> u16 {
+    fn status(
+        method: &Method,
+        path: &str,
+        lines: &[(&'static str, &'static str)],
+        token: bool,
+        reach: Reach,
+    ) -> u16 {
         let token = token.then(secret);
         refuse(method, path, &headers(lines), token.as_ref(), reach).map_or(200, |no| no.status().as_u16())
     }
@@ -116,7 +123,11 @@ mod tests {
         for path in ["/live", "/ready", "/metrics", "/", "/app.js", "/style.css"] {
             for reach in [Reach::Unix, Reach::Loopback, Reach::Network] {
                 for token in [false, true] {
-                    assert_eq!(status(&Method::GET, path, &[("host", "evil.example")], token, reach), 200, "{path}");
+                    assert_eq!(
+                        status(&Method::GET, path, &[("host", "evil.example")], token, reach),
+                        200,
+                        "{path}"
+                    );
                 }
             }
         }
@@ -141,7 +152,11 @@ mod tests {
         ];
         for (lines, token, reach, expected) in cases {
             for path in ["/status", "/sessions", "/nowhere"] {
-                assert_eq!(status(&Method::GET, path, lines, token, reach), expected, "{lines:?} {token} {reach:?}");
+                assert_eq!(
+                    status(&Method::GET, path, lines, token, reach),
+                    expected,
+                    "{lines:?} {token} {reach:?}"
+                );
             }
         }
         for wrong in ["", "Bearer", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0"] {
@@ -161,7 +176,11 @@ mod tests {
             ("127.0.0.1.example", 403),
             ("", 403),
         ] {
-            assert_eq!(status(&Method::GET, "/status", &[("host", host)], false, Reach::Loopback), expected, "{host}");
+            assert_eq!(
+                status(&Method::GET, "/status", &[("host", host)], false, Reach::Loopback),
+                expected,
+                "{host}"
+            );
         }
     }
 

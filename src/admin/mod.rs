@@ -162,9 +162,8 @@ impl Admin {
     pub async fn serve(self) {
         let Self { socket, served } = self;
         // Ends with us.
-        let _sampler = AbortOnDropHandle::new(tokio::spawn(
-            served.rates.clone().follow(Arc::clone(&served.shared)),
-        ));
+        let _sampler =
+            AbortOnDropHandle::new(tokio::spawn(served.rates.clone().follow(Arc::clone(&served.shared))));
         match &socket {
             Socket::Tcp(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
             Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),

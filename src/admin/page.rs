@@ -1,8 +1,8 @@
 //! The page for people: files written by hand, carried in the program. They know nothing of this gateway; what
 //! they show they ask of `/status`.
 
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::net::{Body, full};
 
@@ -66,9 +66,16 @@ mod tests {
     fn nothing_comes_from_outside_and_nothing_is_inline() {
         for (name, _, content) in FILES {
             let content = content.replace("http://www.w3.org/2000/svg", "");
-            for outside in
-                ["http://", "https://", "url(", "@import", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval("]
-            {
+            for outside in [
+                "http://",
+                "https://",
+                "url(",
+                "@import",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "eval(",
+            ] {
                 assert!(!content.contains(outside), "{name} has {outside}");
             }
         }

@@ -155,7 +155,8 @@ mod tests {
     use super::*;
 
     fn reading(at: Instant, count: u64) -> Reading {
-        let counted = Counted { opened: count, connected: 2 * count, endings: vec![count / 2], rejections: vec![] };
+        let counted =
+            Counted { opened: count, connected: 2 * count, endings: vec![count / 2], rejections: vec![] };
         let (publish_up, publish_down, bytes_up, bytes_down) = (3 * count, 4 * count, 5 * count, 6 * count);
         Reading { at, counted, publish_up, publish_down, bytes_up, bytes_down }
     }
@@ -169,7 +170,13 @@ mod tests {
             ring.add(reading(start + Duration::from_secs(second), 10 * second));
         }
         let minute = ring.minute(&reading(start + Duration::from_secs(200), 0));
-        let each = PerSecond { connects: 20.0, publish_up: 30.0, publish_down: 40.0, bytes_up: 50.0, bytes_down: 60.0 };
+        let each = PerSecond {
+            connects: 20.0,
+            publish_up: 30.0,
+            publish_down: 40.0,
+            bytes_up: 50.0,
+            bytes_down: 60.0,
+        };
         assert_eq!(minute.now, each);
         assert_eq!(minute.seconds.len(), 60);
         assert_eq!(minute.seconds[59], (1990 - 995, each));

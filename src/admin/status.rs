@@ -10,8 +10,8 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 
 use self::form::{
-    Certificate, Connections, Ending, Endpoint, History, LastError, LastProbe, Process, Rates, Rejection, Reload,
-    Sessions, State, Status, Upstream,
+    Certificate, Connections, Ending, Endpoint, History, LastError, LastProbe, Process, Rates, Rejection,
+    Reload, Sessions, State, Status, Upstream,
 };
 use super::rates::{Minute, Reading};
 use super::{Served, Stage};
@@ -112,7 +112,9 @@ fn tell_endpoint(endpoint: &upstream::Endpoint, slow_start: Duration, now: Insta
     let (config, history) = (endpoint.config(), endpoint.history());
     let state = state(endpoint, now);
     let avoided = match endpoint.health() {
-        Health::Avoided { until, .. } if state == State::Avoided => Some(until.saturating_duration_since(now)),
+        Health::Avoided { until, .. } if state == State::Avoided => {
+            Some(until.saturating_duration_since(now))
+        }
         _ => None,
     };
     let probe = history.last_probe().filter(|_| endpoint.is_probed());
@@ -153,7 +155,12 @@ fn endings(tally: &Tally, minute: &Minute, reading: &Reading) -> Vec<Ending> {
     let all = tally.endings().zip(counts);
     let mut endings: Vec<_> = all
         .filter(|(_, (_, total))| *total > 0)
-        .map(|((reason, by), (minute, total))| Ending { reason: reason.to_owned(), by: by.to_owned(), minute, total })
+        .map(|((reason, by), (minute, total))| Ending {
+            reason: reason.to_owned(),
+            by: by.to_owned(),
+            minute,
+            total,
+        })
         .collect();
     endings.sort_by_key(|ending| std::cmp::Reverse((ending.minute, ending.total)));
     endings
@@ -193,7 +200,10 @@ fn certificates(served: &Served) -> Vec<Certificate> {
             chain: it.dated.chain.display().to_string(),
             expires: date(it.dated.not_after),
             days_left: days(it.dated.not_after),
-            complaint: it.dated.complaint(now).map(|(Complaint::Soon(words) | Complaint::Wrong(words))| words),
+            complaint: it
+                .dated
+                .complaint(now)
+                .map(|(Complaint::Soon(words) | Complaint::Wrong(words))| words),
         })
         .collect();
     certificates.sort_by_key(|certificate| certificate.days_left);

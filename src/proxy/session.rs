@@ -199,13 +199,14 @@ impl Session {
         let hello = Hello { arrival: Some(&self.arrival), headers };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
-        let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {
-            metrics.dial_failed(pool.name(), endpoint.name(), error.label());
-            let words = ErrorChain(&error).to_string();
-            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a dial failed");
-            endpoint.failed(words);
-            if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
-        })?;
+        let Dialled { stream, read, framing, returned } =
+            picked.dial(pool, &hello).await.map_err(|error| {
+                metrics.dial_failed(pool.name(), endpoint.name(), error.label());
+                let words = ErrorChain(&error).to_string();
+                warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a dial failed");
+                endpoint.failed(words);
+                if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
+            })?;
         if returned {
             endpoint.settled();
             info!(upstream = %pool.name(), endpoint = %endpoint.name(), "an endpoint is back");

@@ -1,6 +1,6 @@
 // Asks `/status` each second and shows it; asks before it tells the gateway to do anything.
 
-import { ago, clock, count, plural, size, since, span, spark, state, troubles, verdict } from "./show.js";
+import { ago, cause, clock, count, plural, size, since, span, spark, state, troubles, verdict } from "./show.js";
 
 const EVERY = 1000;
 const PATIENCE = 5000;
@@ -86,7 +86,7 @@ function show(status) {
   follow(byId("upstreams"), status.upstreams, (it) => it.name, createUpstream, (node, it) => updateUpstream(node, it, status));
   follow(byId("endings"), status.endings, (it) => it.reason, () => row([[""], [""], ["n"], ["n"]]), updateCounts(["reason", "by", "minute", "total"]));
   follow(byId("rejections"), status.rejections, (it) => it.reason, () => row([[""], ["n"], ["n"]]), updateCounts(["reason", "minute", "total"]));
-  follow(byId("certificates"), status.certificates, (it) => `${it.kind} ${it.name} ${it.chain}`, () => row([[""], [""], ["n"]]), updateCertificate);
+  follow(byId("certificates"), status.certificates, (it) => `${it.kind} ${it.name} ${it.chain}`, () => row([[""], ["n"]]), updateCertificate);
   follow(byId("gateway"), facts(status), ([name, value]) => `${name}${value === undefined ? "" : "="}`, ([, value]) => make(value === undefined ? "dt" : "dd"), (node, [name, value]) => put(node, value ?? name));
   follow(byId("controls"), controls(status), (it) => it.path, (it) => button(it.words, () => confirm(it)), () => {});
 }
@@ -144,7 +144,9 @@ function createUpstream(upstream) {
     title: `Rebalance ${upstream.name}?`,
     effect: "Endpoints that have more sessions than their weight asks for say goodbye to the surplus, one after the other. Those clients connect anew.",
   };
-  const head = make("div", "head", title, make("span", "quiet"), button("Rebalance…", () => confirm(rebalance)));
+  const control = button("Rebalance…", () => confirm(rebalance));
+  control.setAttribute("aria-label", `Rebalance ${upstream.name}`);
+  const head = make("div", "head", title, make("span", "quiet"), control);
   const headings = ["Endpoint", "State", "Sessions", "Weight", "Last probe", "Last error"].map((words) => {
     const node = make("th", words === "Sessions" || words === "Weight" ? "n" : "", words);
     node.scope = "col";
@@ -154,7 +156,7 @@ function createUpstream(upstream) {
   acts.scope = "col";
   const table = make("table", "endpoints", make("caption", "unseen", `Endpoints of ${upstream.name}`), make("thead", "", make("tr", "", ...headings, acts)), make("tbody"));
   table.setAttribute("role", "table");
-  return make("section", "", head, table, make("p", "empty", "It has no endpoint: its names have no answer."));
+  return make("section", "card", head, table, make("p", "empty", "It has no endpoint: its names have no answer."));
 }
 
 const BALANCES = { weighted: "by weight", "least-sessions": "fewest sessions", "client-id": "by ClientID", "source-address": "by address" };
@@ -163,6 +165,7 @@ function updateUpstream(node, upstream, status) {
   const sessions = upstream.endpoints.reduce((sum, endpoint) => sum + endpoint.sessions, 0);
   const up = upstream.endpoints.filter((endpoint) => endpoint.state === "up").length;
   put(node.querySelector(".head .quiet"), `${up} of ${upstream.endpoints.length} up, ${plural(sessions, "session")}, ${BALANCES[upstream.balance] ?? upstream.balance}`);
+  node.querySelector(".head button").hidden = upstream.endpoints.length < 2;
   const create = () => row([["name"], ["", "State"], ["n", "Sessions"], ["n", "Weight"], ["", "Last probe"], ["", "Last error"], ["acts"]]);
   follow(node.querySelector("tbody"), upstream.endpoints, (it) => it.name, create, (at, it) => updateEndpoint(at, upstream, it, status));
 }
@@ -186,7 +189,9 @@ function updateEndpoint(node, upstream, endpoint, { now }) {
   const passed = endpoint.probe?.passed;
   two(probe, endpoint.probe ? (passed ? "passed" : "failed") : "none", endpoint.probe ? `${count(endpoint.probe.milliseconds)} ms, ${ago(endpoint.probe.at, now)}` : "", passed === false ? "bad" : "");
   // The whole of it stands above for as long as it matters.
-  two(error, endpoint.error ? ago(endpoint.error.at, now) : "none", endpoint.state === "up" && endpoint.error ? endpoint.error.words : "");
+  two(error, endpoint.error ? ago(endpoint.error.at, now) : "none", endpoint.state === "up" && endpoint.error ? cause(endpoint, endpoint.error.words) : "");
+  error.dataset.none = !endpoint.error;
+  probe.dataset.none = !endpoint.probe;
   const drains = endpoint.state === "draining";
   const query = `upstream=${encodeURIComponent(upstream.name)}&endpoint=${encodeURIComponent(endpoint.name)}`;
   const act = drains ? {
@@ -198,7 +203,7 @@ function updateEndpoint(node, upstream, endpoint, { now }) {
     path: `/drain?${query}`,
     words: "Drain",
     title: `Drain ${endpoint.name}?`,
-    effect: `Nobody new is sent there. Its ${plural(endpoint.sessions, "session")} get a goodbye one after the other and connect anew, at the other endpoints of ${upstream.name}.`,
+    effect: `Nobody new is sent there. ${farewell(endpoint.sessions, `and connect anew, at the other endpoints of ${upstream.name}`)}`,
   };
   follow(acts, [act], (it) => it.path, (it) => {
     const control = button(`${it.words}…`, () => confirm(control.act));
@@ -209,15 +214,16 @@ function updateEndpoint(node, upstream, endpoint, { now }) {
   });
 }
 
+const farewell = (sessions, then) => (sessions ? `${plural(sessions, "session")} get${sessions === 1 ? "s" : ""} a goodbye, one after the other, ${then}.` : "It has no sessions now.");
+
 const updateCounts = (keys) => (node, it) => {
   keys.forEach((key, place) => put(node.children[place], typeof it[key] === "number" ? count(it[key]) : it[key]));
   node.dataset.idle = it.minute === 0;
 };
 
 function updateCertificate(node, { chain, kind, name, days_left: days, complaint, expires }) {
-  const [file, by, left] = node.children;
-  put(file, chain);
-  put(by, `${kind} ${name}`);
+  const [by, left] = node.children;
+  two(by, `${kind} ${name}`, chain);
   two(left, days < 0 ? "■ ended" : `${complaint ? "▲ " : ""}${plural(days, "day")}`, clock(expires), days < 3 ? "bad" : complaint ? "wait" : "");
 }
 
@@ -242,7 +248,7 @@ function controls(status) {
     path: "/resume", words: "Resume", title: "Cancel the drain?", effect: "The gateway takes clients again.",
   } : {
     path: "/drain", words: "Drain the gateway", title: "Drain the gateway?",
-    effect: `It takes nobody new, and its ${plural(status.sessions.open, "session")} get a goodbye one after the other. Use this before it is stopped or replaced.`,
+    effect: `It takes nobody new. ${farewell(status.sessions.open, "and should connect to another gateway")} Use this before it is stopped or replaced.`,
   };
   return [{
     path: "/reload", words: "Reload", title: "Reload the configuration?",

@@ -41,7 +41,16 @@ export function span(seconds) {
 /** Seconds from `then` to `now`, both the gateway's clock. */
 export const since = (then, now) => (Date.parse(now) - Date.parse(then)) / 1000;
 
-export const ago = (then, now) => `${span(since(then, now))} ago`;
+export function ago(then, now) {
+  const seconds = since(then, now);
+  return seconds < 1 ? "now" : `${span(seconds)} ago`;
+}
+
+/** An error of an endpoint, without its name before it: that stands there already. */
+export function cause(endpoint, words) {
+  const before = `endpoint ${endpoint.name}: `;
+  return words?.startsWith(before) ? words.slice(before.length) : (words ?? "");
+}
 
 /** The time of day here; with the day where that is not today. */
 export function clock(at) {
@@ -65,7 +74,6 @@ function troubleAt(upstream, endpoint, { now }) {
   const [, words, level] = state(endpoint);
   if (endpoint.state === "up" || endpoint.state === "draining") return null;
   const byProbe = endpoint.state === "down";
-  const cause = byProbe ? endpoint.probe?.error : endpoint.error?.words;
   const rest = endpoint.avoided_seconds ? `Nobody is sent there for ${span(endpoint.avoided_seconds)}; then one session tries it.`
     : byProbe ? "Nobody is sent there until its probes pass." : "The next session that tries it decides.";
   return {
@@ -73,7 +81,7 @@ function troubleAt(upstream, endpoint, { now }) {
     level: upstream.available ? level : "bad",
     title: `${upstream.name}: ${endpoint.name} is ${words}`,
     when: endpoint.since ? `since ${clock(endpoint.since)}, ${span(since(endpoint.since, now))}` : "",
-    cause: cause ?? "",
+    cause: cause(endpoint, byProbe ? endpoint.probe?.error : endpoint.error?.words),
     todo: `Look at that broker. ${rest}`,
   };
 }
@@ -82,7 +90,7 @@ function troubleAt(upstream, endpoint, { now }) {
 export function troubles(status) {
   const { now } = status;
   const list = [];
-  const add = (key, level, title, { when = "", cause = "", todo = "" } = {}) => list.push({ key, level, title, when, cause, todo });
+  const add = (key, level, title, more) => list.push({ key, level, title, when: "", cause: "", todo: "", ...more });
   if (status.stage === "draining") {
     const left = status.left == null ? "" : `${plural(status.left, "session")} left. `;
     add("stage", "wait", "The gateway drains", { todo: `${left}It takes nobody new and ends when all have left.` });
