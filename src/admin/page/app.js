@@ -84,11 +84,13 @@ function show(status) {
   follow(byId("troubles"), list, (it) => it.key, createTrouble, updateTrouble);
   follow(byId("tiles"), tiles(status), (it) => it.title, createTile, updateTile);
   follow(byId("upstreams"), status.upstreams, (it) => it.name, createUpstream, (node, it) => updateUpstream(node, it, status));
-  follow(byId("endings"), status.endings, (it) => it.reason, () => row([[""], [""], ["n"], ["n"]]), updateCounts(["reason", "by", "minute", "total"]));
-  follow(byId("rejections"), status.rejections, (it) => it.reason, () => row([[""], ["n"], ["n"]]), updateCounts(["reason", "minute", "total"]));
+  follow(byId("endings"), status.endings, (it) => it.reason, () => row([[""], ["n"], ["n"]]), updateCounts);
+  follow(byId("rejections"), status.rejections, (it) => it.reason, () => row([[""], ["n"], ["n"]]), updateCounts);
   follow(byId("certificates"), status.certificates, (it) => `${it.kind} ${it.name} ${it.chain}`, () => row([[""], ["n"]]), updateCertificate);
   follow(byId("gateway"), facts(status), ([name, value]) => `${name}${value === undefined ? "" : "="}`, ([, value]) => make(value === undefined ? "dt" : "dd"), (node, [name, value]) => put(node, value ?? name));
-  follow(byId("controls"), controls(status), (it) => it.path, (it) => button(it.words, () => confirm(it)), () => {});
+  follow(byId("controls"), controls(status), (it) => it.path, (it) => button(`${it.words}…`, (event) => confirm(event.currentTarget.act)), (node, it) => {
+    node.act = it;
+  });
 }
 
 function createTrouble() {
@@ -216,10 +218,13 @@ function updateEndpoint(node, upstream, endpoint, { now }) {
 
 const farewell = (sessions, then) => (sessions ? `${plural(sessions, "session")} get${sessions === 1 ? "s" : ""} a goodbye, one after the other, ${then}.` : "It has no sessions now.");
 
-const updateCounts = (keys) => (node, it) => {
-  keys.forEach((key, place) => put(node.children[place], typeof it[key] === "number" ? count(it[key]) : it[key]));
-  node.dataset.idle = it.minute === 0;
-};
+function updateCounts(node, { reason, by, minute, total }) {
+  const [why, lately, all] = node.children;
+  two(why, reason, by ? `by ${by}` : "");
+  put(lately, count(minute));
+  put(all, count(total));
+  node.dataset.idle = minute === 0;
+}
 
 function updateCertificate(node, { chain, kind, name, days_left: days, complaint, expires }) {
   const [by, left] = node.children;
@@ -284,11 +289,11 @@ async function order(path, words) {
 }
 
 function say(words) {
-  put(byId("said"), words);
   byId("said").hidden = false;
+  put(byId("said-words"), words);
 }
 
-byId("said").addEventListener("click", () => {
+byId("said-close").addEventListener("click", () => {
   byId("said").hidden = true;
 });
 byId("ask-no").addEventListener("click", () => byId("ask").close());
