@@ -48,6 +48,17 @@ impl From<client::TlsStream<TcpStream>> for Stream {
     }
 }
 
+impl Stream {
+    /// As `poll_write`, of what is the last before `poll_shutdown`: TLS toward a client says its goodbye along
+    /// with it, in one system call less.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tls(stream) => stream.poll_write_last(cx, bytes),
+            stream => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

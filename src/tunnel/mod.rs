@@ -195,7 +195,10 @@ impl Tunnel {
         let answer = self.up.course_mut().take_answer();
         if self.up.course().said_close() && self.ending.is_none() {
             self.end(self.client_left());
-            if !answer.is_empty() {
+            if answer.is_empty() {
+                // The broker answers it.
+                self.down.finish_at_close();
+            } else {
                 // The last packets may have come with the close frame.
                 self.up.discard_rest();
                 self.down.leave(answer, Boundary::Frame);

@@ -63,6 +63,8 @@ pub(super) struct Pump {
     /// Bytes of our own, written as soon as the course allows.
     insert: Vec<u8>,
     stage: Stage,
+    /// See [`Pump::finish_at_close`].
+    finishes_at_close: bool,
     /// Whether it was told to change its ways since it was last polled.
     told: bool,
     /// Whether the sink may hold bytes that it has taken but not sent.
@@ -103,6 +105,7 @@ impl Pump {
             window: None,
             insert: Vec::new(),
             stage: Stage::Flowing,
+            finishes_at_close: false,
             told: false,
             unflushed: false,
             stalled: None,
@@ -168,6 +171,15 @@ impl Pump {
             self.enter(Stage::Leaving);
             self.insert = last;
             self.course.stop_at(boundary);
+        }
+    }
+
+    /// Finish with the source's close frame, or now if it was said: nothing counts behind it, and who has seen
+    /// both close frames hangs up (RFC 6455, 7.1.1).
+    pub(super) fn finish_at_close(&mut self) {
+        self.finishes_at_close = true;
+        if self.course.said_close() {
+            self.finish();
         }
     }
 
@@ -245,7 +257,16 @@ impl Pump {
                 self.window = Some(Window::of(&std::mem::take(&mut self.insert)));
                 continue;
             };
-            let Poll::Ready(written) = Pin::new(&mut *sink).poll_write(cx, window.waiting()) else {
+            let is_last = match self.stage {
+                Stage::Finishing => true,
+                Stage::Leaving => self.insert.is_empty(),
+                _ => false,
+            };
+            let written = match is_last {
+                true => sink.poll_write_last(cx, window.waiting()),
+                false => Pin::new(&mut *sink).poll_write(cx, window.waiting()),
+            };
+            let Poll::Ready(written) = written else {
                 if self.stalled.is_none() {
                     self.stalled = Some(Instant::now());
                     self.room = ROOM;
@@ -329,6 +350,9 @@ impl Pump {
         let ready = ready.map_err(Fault::Violation)?;
         if !ready.is_empty() {
             self.window = Some(Window { buffer, start: ready.start, end: ready.end });
+        }
+        if self.finishes_at_close {
+            self.finish_at_close();
         }
         Poll::Ready(Ok(count))
     }

@@ -113,6 +113,11 @@ impl TlsStream {
         &self.socket
     }
 
+    /// Write what is the last: where all of it is taken, the goodbye (close_notify; RFC 8446, 6.1) goes along.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_and(cx, bytes, true)
+    }
+
     /// Open what has come, into `into` as long as there is room.
     fn poll_open(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         LENT.with_borrow_mut(|lent| {
@@ -199,9 +204,25 @@ impl TlsStream {
         self.keys.protocol_version() == ProtocolVersion::TLSv1_3
     }
 
+    /// Write, and say goodbye where that is all.
+    fn poll_write_and(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Poll<io::Result<usize>> {
+        if self.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.unsent.bytes().len() > JOINED {
+            ready!(self.poll_unsent(cx))?;
+        }
+        self.poll_seal(cx, bytes, is_last)
+    }
+
     /// Seal as much of `bytes` as one write takes, and give it to the socket. What the socket does not take
     /// is kept, and counts as written.
-    fn poll_seal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_seal(&mut self, cx: &mut Context<'_>, bytes: &[u8], is_last: bool) -> Poll<io::Result<usize>> {
         LENT.with_borrow_mut(|lent| {
             // A little that waits goes along: the handshake's tickets with the first answer.
             let mut end = self.unsent.bytes().len();
@@ -215,6 +236,9 @@ impl TlsStream {
                     Err(error) => return Poll::Ready(Err(broken(error))),
                 }
                 taken += payload.len();
+            }
+            if is_last && taken == bytes.len() {
+                end += self.seal_alert(1, AlertDescription::CloseNotify, &mut lent[end..]);
             }
             self.poll_send(cx, &lent[..end]).map_ok(|()| taken)
         })
@@ -299,10 +323,15 @@ impl TlsStream {
     /// Seal an alert behind what is unsent.
     fn say(&mut self, level: u8, description: AlertDescription) {
         let mut record = [0; 2 + MAX_OVERHEAD];
-        let sealed = self.sealer.seal(ContentType::Alert, &[level, description.into()], &mut record);
-        // A worn-out key says nothing more; the socket's end has to do.
-        self.unsent.extend(&record[..sealed.unwrap_or(0)]);
+        let length = self.seal_alert(level, description, &mut record);
+        self.unsent.extend(&record[..length]);
+    }
+
+    /// Seal an alert after which nothing is said. Returns its record's length.
+    fn seal_alert(&mut self, level: u8, description: AlertDescription, record: &mut [u8]) -> usize {
         self.closed = true;
+        // A worn-out key says nothing more; the socket's end has to do.
+        self.sealer.seal(ContentType::Alert, &[level, description.into()], record).unwrap_or(0)
     }
 }
 
@@ -347,14 +376,7 @@ impl AsyncRead for TlsStream {
 
 impl AsyncWrite for TlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.closed {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if this.unsent.bytes().len() > JOINED {
-            ready!(this.poll_unsent(cx))?;
-        }
-        this.poll_seal(cx, bytes)
+        self.get_mut().poll_write_and(cx, bytes, false)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,5 +1,7 @@
 //! Clients that break TLS: each is refused with the alert that the RFCs ask for, and nothing before is lost.
 
+use std::future::poll_fn;
+
 use rustls::SupportedCipherSuite;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -216,6 +218,20 @@ async fn close_notify_is_said_once() {
         ours.shutdown().await.unwrap();
         assert_eq!(ours.write(b"late").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(client.receive_behind_tickets().await, (ALERT, vec![1, 0]));
+        client.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_goodbye_goes_with_the_last_bytes() {
+    let server = Server::new();
+    for suite in [tls13(), tls12()] {
+        let (mut client, mut ours) = server.pair_by_hand(suite).await;
+        assert_eq!(poll_fn(|cx| ours.poll_write_last(cx, b"last")).await.unwrap(), 4);
+        assert_eq!(client.receive_behind_tickets().await, (DATA, b"last".to_vec()));
+        assert_eq!(client.receive().await, (ALERT, vec![1, 0]));
+        assert_eq!(ours.write(b"late").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        ours.shutdown().await.unwrap();
         client.expect_end().await;
     }
 }

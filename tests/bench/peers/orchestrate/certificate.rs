@@ -1,4 +1,4 @@
-//! An authority and a server certificate (ECDSA P-256), made anew for each run and used by all contestants.
+//! An authority and a server certificate, made anew for each run and used by all contestants.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 };
 
 /// The name that the certificate is for, and that clients ask for.
@@ -22,9 +22,34 @@ pub(super) struct Certificate {
     pub(super) chain_and_key: PathBuf,
 }
 
+/// What the server signs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// RSA of 2048 bits.
+    Rsa,
+}
+
+impl KeyKind {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ECDSA P-256",
+            Self::Rsa => "RSA 2048",
+        }
+    }
+
+    fn make(self) -> Result<KeyPair> {
+        Ok(KeyPair::generate_for(match self {
+            Self::Ecdsa => &PKCS_ECDSA_P256_SHA256,
+            Self::Rsa => &PKCS_RSA_SHA256,
+        })?)
+    }
+}
+
 impl Certificate {
     /// Makes both certificates and writes them into `folder`.
-    pub(super) fn make(folder: &Path) -> Result<Self> {
+    pub(super) fn make(folder: &Path, kind: KeyKind) -> Result<Self> {
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, "bench authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,7 +61,7 @@ impl Certificate {
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = kind.make()?;
         let leaf = server.signed_by(&key, &ca)?;
 
         let write = |name: &str, text: &str| -> Result<PathBuf> {

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
+use super::certificate::KeyKind;
 use super::contestant::{Contestant, Kind};
 use super::place::Place;
 
 /// Processor, kernel, pinning, versions.
-pub(super) fn words(place: &Place, contestants: &[Contestant], rounds: u32) -> Result<String> {
+pub(super) fn words(place: &Place, contestants: &[Contestant], key: KeyKind, rounds: u32) -> Result<String> {
     let processor = first("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let cores = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -21,11 +22,12 @@ pub(super) fn words(place: &Place, contestants: &[Contestant], rounds: u32) -> R
     let today = today.split('T').next().unwrap_or_default();
     Ok(format!(
         "{today}: {processor}, {cores} cores, Linux {}; proxy on core {}, clients and brokers on core {}; up to {} sessions; \
-         rounds: {rounds}. {}.",
+         {} certificate; rounds: {rounds}. {}.",
         kernel.trim(),
         place.cores.proxy,
         place.cores.load,
         place.most_sessions,
+        key.words(),
         versions.join(", "),
     ))
 }

@@ -56,8 +56,8 @@ fn run(options: &Options) -> Result<()> {
     let _preferred = Priority::raise();
     let cores = Cores { proxy: options.proxy_core.clone(), load: options.load_core.clone() };
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
-    let place = Place::prepare(&release.with_file_name("bench-peers"), cores, names)?;
-    let machine = machine::words(&place, &contestants, options.rounds())?;
+    let place = Place::prepare(&release.with_file_name("bench-peers"), cores, options.key(), names)?;
+    let machine = machine::words(&place, &contestants, options.key(), options.rounds())?;
     let stage = Stage { place, program: program.clone(), seconds: options.seconds, is_quick: options.quick };
 
     let results = compete(&stage, &options.scenarios(), &contestants, options.rounds());

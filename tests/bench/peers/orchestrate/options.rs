@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
+use super::certificate::KeyKind;
 use super::contestant::{Contestant, Kind};
 use super::scenario::Scenario;
 
@@ -40,6 +41,9 @@ pub(super) struct Options {
     /// Cores of the clients and brokers.
     #[arg(long, default_value = "1", value_name = "CORES")]
     pub(super) load_core: String,
+    /// A certificate with an RSA key of 2048 bits, instead of ECDSA P-256.
+    #[arg(long)]
+    rsa: bool,
     /// Write the results into docs/performance.md and docs/performance/.
     #[arg(long)]
     pub(super) save: bool,
@@ -48,6 +52,10 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
+    }
+
+    pub(super) fn key(&self) -> KeyKind {
+        if self.rsa { KeyKind::Rsa } else { KeyKind::Ecdsa }
     }
 
     pub(super) fn scenarios(&self) -> Vec<Scenario> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, KeyKind};
 use super::contestant::Kind;
 
 /// The first port that is tried; all are below those that the kernel gives to outgoing connections.
@@ -54,6 +54,7 @@ impl Place {
     pub(super) fn prepare<'a>(
         folder: &Path,
         cores: Cores,
+        key: KeyKind,
         names: impl ExactSizeIterator<Item = &'a str>,
     ) -> Result<Self> {
         // Absent the first time.
@@ -69,7 +70,7 @@ impl Place {
         Ok(Self {
             folder: folder.to_owned(),
             cores,
-            certificate: Certificate::make(folder)?,
+            certificate: Certificate::make(folder, key)?,
             seats,
             most_sessions: (most_files()?.saturating_sub(SPARE_FILES) / 2).min(MOST_SESSIONS),
         })

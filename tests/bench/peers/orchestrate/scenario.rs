@@ -30,7 +30,7 @@ const IDLE: u64 = 1000;
 /// Sessions before those whose memory is measured.
 const FIRST: u64 = 8;
 /// Sessions held in the growth scenario, as far as descriptors allow.
-const HELD: [u64; 4] = [100, 1000, 10_000, 50_000];
+const HELD: [u64; 5] = [100, 1000, 5000, 10_000, 50_000];
 /// Sessions that carry the traffic there.
 const ACTIVE: u64 = 100;
 /// Handshakes at once while sessions are opened for a scenario.
@@ -206,7 +206,7 @@ fn growth(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
         trial.connect(target - held, ARRIVING)?;
         let now = trial.settled_memory()? as f64;
         samples.push(Sample::held(Figure::HeldTotal, target, now / MIB));
-        // The first step bears what any sessions bring with them.
+        // The first step bears what any sessions bring with them; the next fills what memory it left.
         if held > 0 {
             let each = (now - memory) / KIB / (target - held) as f64;
             samples.push(Sample::held(Figure::HeldMemory, target, each));
