@@ -25,7 +25,7 @@ const COLUMNS: usize = 100;
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 const START: &str = "\x1b[H";
-const REST_OF_LINE: &str = "\x1b[K\r\n";
+const REST_OF_LINE: &str = "\x1b[K\n";
 const REST_OF_SCREEN: &str = "\x1b[K\x1b[J";
 
 #[derive(Debug, Args)]
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_no_longer_than_the_screen() {
-        assert_eq!(frame("one\ntwo\nthree\n", 2), "\x1b[Hone\x1b[K\r\ntwo\x1b[K\x1b[J");
+        assert_eq!(frame("one\ntwo\nthree\n", 2), "\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J");
         assert_eq!(frame("", 5), "\x1b[H\x1b[K\x1b[J");
     }
 }

@@ -51,7 +51,8 @@ async fn join(gate: &Gate, client_id: &str) -> Client {
 #[tokio::test]
 async fn it_counts_who_is_there_and_what_they_say() {
     let crew = Crew::serve("weight = 3").await;
-    let gate = Gate::start(&simple(&[crew.endpoint.clone()], "[limits]\nconnections = 100")).await;
+    let gate =
+        Gate::start(&simple(std::slice::from_ref(&crew.endpoint), "[limits]\nconnections = 100")).await;
     let (mut one, two) = (join(&gate, "one").await, join(&gate, "two").await);
     let told = status(&gate).await;
     assert_eq!((told.sessions.open, told.sessions.opened, told.sessions.ended), (2, 2, 0));
@@ -92,7 +93,7 @@ async fn an_endpoint_that_goes_down_is_told_within_its_probes() {
     let probe = format!(
         "probe = {{ kind = \"tcp\", interval = \"100ms\", jitter = \"0s\", timeout = \"5s\", rise = 2, fall = {fall} }}"
     );
-    let gate = Gate::start(&simple(&[crew.endpoint.clone()], &probe)).await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), &probe)).await;
     let endpoint = |status: &Status| status.upstreams[0].endpoints[0].clone();
     let told = until(&gate, "a probe", |status| endpoint(status).probe.is_some()).await;
     assert!(endpoint(&told).probe.unwrap().passed && told.upstreams[0].available);
@@ -133,8 +134,10 @@ async fn a_refused_reload_is_told_with_its_mistakes_and_certificates_with_their_
     let crew = Crew::serve("").await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("brokergate.toml");
-    let text =
-        simple(&[crew.endpoint.clone()], "[admin]\naddress = \"127.0.0.1:0\"\n[reload]\nwatch = false");
+    let text = simple(
+        std::slice::from_ref(&crew.endpoint),
+        "[admin]\naddress = \"127.0.0.1:0\"\n[reload]\nwatch = false",
+    );
     std::fs::write(&file, &text).unwrap();
     let gate = Gate::start_file(&file).await;
     let told = until(&gate, "certificates", |status| !status.certificates.is_empty()).await;
@@ -167,7 +170,7 @@ async fn a_refused_reload_is_told_with_its_mistakes_and_certificates_with_their_
 async fn what_is_left_of_a_drain_is_told() {
     let crew = Crew::serve("").await;
     let more = "[drain]\ndelay = \"1h\"\nwindow = \"0s\"\ngrace = \"5s\"";
-    let mut gate = Gate::start(&simple(&[crew.endpoint.clone()], more)).await;
+    let mut gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), more)).await;
     let _client = join(&gate, "one").await;
     gate.ask();
     let told = until(&gate, "draining", |status| status.stage == "draining").await;
@@ -291,7 +294,7 @@ async fn command(arguments: &[&str], token: &str) -> (Option<i32>, String, Strin
 async fn the_command_shows_it() {
     let crew = Crew::serve("").await;
     let admin = format!("[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"");
-    let gate = Gate::start(&simple(&[crew.endpoint.clone()], &admin)).await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), &admin)).await;
     let _client = join(&gate, "one").await;
     let address = gate.admin().to_string();
     let (code, shown, _) = command(&["--admin", &address], TOKEN).await;

@@ -80,6 +80,23 @@ impl Page {
         }
     }
 
+    /// Words that are too long for one line, on more of them.
+    fn words(&mut self, color: Color, indent: &str, words: &str) {
+        let room = self.look.columns.saturating_sub(indent.len()).max(1);
+        let mut line = String::new();
+        for word in words.split_whitespace() {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+                self.line(color, &format!("{indent}{line}"));
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        self.line(color, &format!("{indent}{line}"));
+    }
+
     fn empty(&mut self) {
         self.text.push('\n');
     }
@@ -94,25 +111,24 @@ impl Page {
 
     fn troubles(&mut self, status: &Status) {
         for upstream in status.upstreams.iter().filter(|upstream| !upstream.available) {
-            self.line(Color::Bad, &format!("! no endpoint of upstream {} is up", upstream.name));
+            self.words(Color::Bad, "", &format!("! no endpoint of upstream {} is up", upstream.name));
         }
         if let Some(reload) = status.reload.as_ref().filter(|reload| !reload.applied) {
             let ago = ago(&reload.at, &status.now);
-            self.line(
-                Color::Bad,
-                &format!("! the last reload was refused, {ago}; the configuration from before works on"),
-            );
-            reload.mistakes.iter().flat_map(|mistake| mistake.lines()).for_each(|line| {
-                self.line(Color::None, &format!("{INDENT}{line}"));
-            });
+            let words =
+                format!("! the last reload was refused, {ago}; the configuration from before works on");
+            self.words(Color::Bad, "", &words);
+            let lines = reload.mistakes.iter().flat_map(|mistake| mistake.lines());
+            lines.for_each(|line| self.words(Color::None, INDENT, line));
         }
         for certificate in &status.certificates {
             if let Some(complaint) = &certificate.complaint {
-                self.line(Color::Wait, &format!("! {} {}: {complaint}", certificate.kind, certificate.name));
+                let words = format!("! {} {}: {complaint}", certificate.kind, certificate.name);
+                self.words(Color::Wait, "", &words);
             }
         }
         for warning in &status.warnings {
-            self.line(Color::Wait, &format!("! {warning}"));
+            self.words(Color::Wait, "", &format!("! {warning}"));
         }
     }
 
@@ -157,10 +173,10 @@ impl Page {
         let widths = widths(&rows, self.look.columns);
         for (place, (color, cells)) in rows.iter().enumerate() {
             let line: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| pad(cell, width)).collect();
-            self.line(*color, &format!("{INDENT}{}", line.join("  ")).trim_end().to_owned());
+            self.line(*color, format!("{INDENT}{}", line.join("  ")).trim_end());
             let endpoint = place.checked_sub(1).and_then(|place| upstream.endpoints.get(place));
             if let Some(words) = endpoint.and_then(|endpoint| why(endpoint, now)) {
-                self.line(Color::Quiet, &format!("{INDENT}{INDENT}{words}"));
+                self.words(Color::Quiet, &INDENT.repeat(2), &words);
             }
         }
     }
@@ -255,8 +271,12 @@ fn cells(endpoint: &Endpoint, now: &str) -> [String; 6] {
 
 /// What went wrong, where the endpoint is not up.
 fn why(endpoint: &Endpoint, now: &str) -> Option<String> {
-    let probe = || endpoint.probe.as_ref().and_then(|probe| probe.error.clone());
-    let dial = || endpoint.error.as_ref().map(|error| format!("{}: {}", ago(&error.at, now), error.words));
+    // The name stands there already.
+    let name = format!("endpoint {}: ", endpoint.name);
+    let short = |words: &str| words.strip_prefix(&name).unwrap_or(words).to_owned();
+    let probe = || endpoint.probe.as_ref().and_then(|probe| probe.error.as_deref()).map(short);
+    let dial =
+        || endpoint.error.as_ref().map(|error| format!("{}: {}", ago(&error.at, now), short(&error.words)));
     match endpoint.state {
         State::Up | State::Draining => None,
         State::Down => probe(),
@@ -292,7 +312,10 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 fn ago(then: &str, now: &str) -> String {
-    format!("{} ago", since_then(then, now))
+    match since_then(then, now) {
+        passed if passed == "0 s" => "now".to_owned(),
+        passed => format!("{passed} ago"),
+    }
 }
 
 /// Between two times of one `/status`.

@@ -32,7 +32,10 @@ fn status() -> Status {
         weight: 1,
         share_percent: 100,
         backup: true,
-        error: Some(LastError { at: "2026-03-01T11:59:55.000Z".into(), words: "cannot connect".into() }),
+        error: Some(LastError {
+            at: "2026-03-01T11:59:55.000Z".into(),
+            words: "endpoint emqx-2: cannot connect".into(),
+        }),
         ..Endpoint::default()
     };
     Status {
@@ -123,6 +126,14 @@ fn it_is_as_wide_as_the_terminal_and_colors_change_nothing_else() {
         }
         assert_eq!(colored.replace("\x1b[0m", ""), plain);
     }
+}
+
+#[test]
+fn long_words_go_on_below() {
+    let mut status = status();
+    status.warnings = vec!["one two three four five".into()];
+    let drawn = draw(&status, Look { columns: 12, color: false });
+    assert!(drawn.contains("\n! one two\nthree four\nfive\n"), "{drawn}");
 }
 
 #[test]
