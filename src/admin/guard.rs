@@ -3,7 +3,7 @@
 //! `/live`, `/ready`, `/metrics` and the page's files are for everybody who reaches it: they tell no secret.
 //! All else takes `admin.token` where one is set. Without one it is for this machine alone, and its browsers
 //! are not to be led here by a page elsewhere: neither by a name that was pointed at us (DNS rebinding: `Host`
-//! must be an address or localhost), nor by a form (see [`control::doubt`](super::control::doubt)).
+//! must be an address or localhost), nor by a form (see [`control::doubt`]).
 
 use std::net::IpAddr;
 

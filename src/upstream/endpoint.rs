@@ -117,8 +117,8 @@ impl Endpoint {
 
     /// Remember since when it is not well, if it is not.
     pub fn settled(&self) {
-        let is_well = self.health().avoided_until().is_none() && !self.is_down_by_probe();
-        self.record.history.is_well(is_well);
+        let is_well = || self.health().avoided_until().is_none() && !self.is_down_by_probe();
+        self.record.history.settle(is_well);
     }
 
     /// Whether probes have a say.

@@ -79,9 +79,10 @@ impl History {
         self.events().probed = Some(Probed { at: SystemTime::now(), took, error: error.map(cut) });
     }
 
-    pub(super) fn is_well(&self, is_well: bool) {
+    /// Its health may have changed. Asked under the lock: of two who tell, the later one is right.
+    pub(super) fn settle(&self, is_well: impl FnOnce() -> bool) {
         let mut events = self.events();
-        if is_well {
+        if is_well() {
             events.unwell_since = None;
         } else {
             events.unwell_since.get_or_insert_with(SystemTime::now);
@@ -110,12 +111,12 @@ mod tests {
         let history = History::default();
         assert_eq!((history.last_failure(), history.unwell_since()), (None, None));
         history.failed("ü".repeat(LONGEST));
-        history.is_well(false);
+        history.settle(|| false);
         let since = history.unwell_since();
         assert!(since.is_some());
-        history.is_well(false);
+        history.settle(|| false);
         assert_eq!(history.unwell_since(), since, "it goes on");
-        history.is_well(true);
+        history.settle(|| true);
         assert_eq!(history.unwell_since(), None);
         let words = history.last_failure().unwrap().words;
         assert_eq!(*words, *("ü".repeat(LONGEST / 2) + "…"));

@@ -42,7 +42,7 @@ function follow(parent, items, keyOf, create, update) {
     update(node, item);
     if (parent.children[place] !== node) parent.insertBefore(node, parent.children[place] ?? null);
   });
-  known.forEach((node) => node.remove());
+  while (parent.children.length > items.length) parent.lastElementChild.remove();
 }
 
 /** A row whose cells are `[class, label]`. */
