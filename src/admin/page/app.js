@@ -336,7 +336,9 @@ function letIn(status, words) {
   byId("all").hidden = true;
   byId("login").hidden = false;
   const wrong = status === 401 && sessionStorage.getItem(KEY);
-  put(byId("login-why"), wrong ? "That was not the token." : status === 403 ? words : "It is `admin.token` of the configuration.");
+  put(byId("login-title"), status === 403 ? "This gateway tells nothing here" : "This gateway asks for its token");
+  put(byId("login-why"), wrong ? "That was not the token." : status === 403 ? words : "It is admin.token in the configuration.");
+  byId("login-field").hidden = status === 403;
   sessionStorage.removeItem(KEY);
   byId("token").focus();
 }
@@ -356,7 +358,7 @@ function age() {
   const isLost = failedSince > 0;
   let link = "waiting";
   let words = "Asking the gateway";
-  if (!byId("login").hidden) words = "Token needed";
+  if (!byId("login").hidden) words = byId("login-field").hidden ? "Refused" : "Token needed";
   else if (document.hidden) [link, words] = ["resting", "Paused"];
   else if (isLost) [link, words] = ["lost", `No answer${last ? `, ${span(old)} old` : ""}`];
   else if (last) [link, words] = old < 3 ? ["live", `Live, ${last.stage}`] : ["late", `${span(old)} old`];
