@@ -1,16 +1,15 @@
 //! Control: what a person asks of the running gateway, by POST.
 //!
-//! There is no password, for nobody but this machine reaches the admin listener. Its browsers do, on behalf
-//! of any page: so each request must carry a header that a page of another origin can't send without
+//! Where there is no `admin.token`, nobody but this machine is answered. Its browsers are, on behalf of any
+//! page: so each request must carry a header that a page of another origin can't send without
 //! asking (the Fetch Standard's preflight, which we answer 405), and a page's origin, where there is one,
 //! must be an address or localhost: a name could be one that was pointed at us (DNS rebinding).
-
-use std::net::IpAddr;
 
 use http::header::ORIGIN;
 use http::uri::Authority;
 use http::{HeaderMap, Response, StatusCode, Uri};
 
+use super::guard::is_local_name;
 use super::text;
 use crate::net::Body;
 use crate::reload::{Asker, Cause, Refusal};
@@ -18,11 +17,10 @@ use crate::reload::{Asker, Cause, Refusal};
 /// The header that says a control request was meant; any value does.
 pub const HEADER: &str = "x-brokergate";
 
-/// Why a control request is not believed; `None` when it is.
+/// Why a control request that shows no token is not believed; `None` when it is.
 pub(super) fn doubt(headers: &HeaderMap) -> Option<Response<Body>> {
-    if !headers.contains_key(HEADER) {
-        let words = "say that you mean it: send the header X-Brokergate: 1\n";
-        return Some(text(StatusCode::FORBIDDEN, words));
+    if let Some(unmeant) = unmeant(headers) {
+        return Some(unmeant);
     }
     let is_local = |origin: &http::HeaderValue| origin.to_str().is_ok_and(is_local);
     if !headers.get_all(ORIGIN).iter().all(is_local) {
@@ -34,11 +32,16 @@ pub(super) fn doubt(headers: &HeaderMap) -> Option<Response<Body>> {
     None
 }
 
+/// Why it is not sure that a control request is meant; `None` when it is.
+pub(super) fn unmeant(headers: &HeaderMap) -> Option<Response<Body>> {
+    let words = "say that you mean it: send the header X-Brokergate: 1\n";
+    (!headers.contains_key(HEADER)).then(|| text(StatusCode::FORBIDDEN, words))
+}
+
 /// Whether an origin is an address, or localhost.
 fn is_local(origin: &str) -> bool {
     let host = |uri: Uri| uri.authority().map(Authority::host).map(str::to_owned);
-    let Some(host) = origin.parse().ok().and_then(host) else { return false };
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    origin.parse().ok().and_then(host).is_some_and(|host| is_local_name(&host))
 }
 
 /// `POST /reload`: 200 when the configuration is at work, 422 when it must be changed first, 409 and 503

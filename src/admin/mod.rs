@@ -1,14 +1,22 @@
-//! The admin listener: is it alive, is it ready, what has it counted; and what it is asked to do.
+//! The admin listener: is it alive, is it ready, what has it counted, how are things; and what it is asked to do.
 
 pub mod control;
+mod guard;
+mod page;
+mod process;
+mod rates;
+pub mod status;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,8 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
+use self::guard::Reach;
+use self::rates::Rates;
 use crate::config::{self, AdminAddress};
 use crate::mqtt::PacketType;
 use crate::net::{Body, full};
@@ -44,6 +55,18 @@ pub enum Stage {
     Draining,
 }
 
+impl Stage {
+    /// The word for it in `/ready` and `/status`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// A bound admin listener.
 #[derive(Debug)]
 pub struct Admin {
@@ -57,6 +80,11 @@ struct Served {
     shared: Arc<Shared>,
     stage: watch::Receiver<Stage>,
     asker: Asker,
+    /// As it was bound. What a reload says of the address takes a restart.
+    config: config::Admin,
+    reach: Reach,
+    started: (SystemTime, Instant),
+    rates: Rates,
 }
 
 #[derive(Debug)]
@@ -94,7 +122,14 @@ pub fn bind(
             Socket::Unix(bound.map_err(|source| AdminError { address: path.display().to_string(), source })?)
         }
     };
-    Ok(Admin { socket, served: Served { shared, stage, asker } })
+    let reach = match &config.address {
+        AdminAddress::Unix(_) => Reach::Unix,
+        address if address.is_local() => Reach::Loopback,
+        AdminAddress::Tcp(_) => Reach::Network,
+    };
+    let started = (SystemTime::now(), Instant::now());
+    let (config, rates) = (config.clone(), Rates::default());
+    Ok(Admin { socket, served: Served { shared, stage, asker, config, reach, started, rates } })
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
@@ -126,6 +161,9 @@ impl Admin {
     /// Serve for ever.
     pub async fn serve(self) {
         let Self { socket, served } = self;
+        // Ends with us.
+        let _sampler =
+            AbortOnDropHandle::new(tokio::spawn(served.rates.clone().follow(Arc::clone(&served.shared))));
         match &socket {
             Socket::Tcp(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
             Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
@@ -152,7 +190,7 @@ fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, serve
     tokio::spawn(async move {
         let service = service_fn(|request| {
             let served = &served;
-            async move { Ok::<_, Infallible>(answer(&request, served).await) }
+            async move { Ok::<_, Infallible>(careful(answer(&request, served).await)) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -167,22 +205,48 @@ fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, serve
 
 async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> {
     let stage = *served.stage.borrow();
+    if let Some(refusal) = served.refuse(request) {
+        return refusal;
+    }
     match (request.uri().path(), request.method()) {
-        ("/reload", &Method::POST) => match control::doubt(request.headers()) {
-            Some(doubt) => doubt,
-            None => control::reload(&served.asker).await,
-        },
+        ("/reload", &Method::POST) => control::reload(&served.asker).await,
         ("/reload", _) => not_allowed("POST"),
         (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "live\n"),
         ("/ready", _) => match stage {
             Stage::Ready => ready(&served.shared),
-            Stage::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            Stage::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            Stage::Starting | Stage::Draining => {
+                text(StatusCode::SERVICE_UNAVAILABLE, stage.label().to_owned() + "\n")
+            }
         },
         ("/metrics", _) => metrics(&served.shared),
-        _ => text(StatusCode::NOT_FOUND, "there is /live, /ready, /metrics, and POST /reload\n"),
+        ("/status", _) => status::answer(served),
+        (path, _) => page::file(path).unwrap_or_else(|| {
+            let words = "there is /, /live, /ready, /metrics, /status, and POST /reload\n";
+            text(StatusCode::NOT_FOUND, words)
+        }),
     }
+}
+
+impl Served {
+    /// Why a request is not answered. The token is that of the configuration at work; where that has switched
+    /// the admin listener off, which takes a restart, it is the one of before.
+    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let snapshot = self.shared.snapshot.load();
+        let config = snapshot.config.admin.as_ref().unwrap_or(&self.config);
+        let (path, headers) = (request.uri().path(), request.headers());
+        guard::refuse(request.method(), path, headers, config.token.as_ref(), self.reach)
+    }
+}
+
+/// An answer that a browser neither keeps, guesses at, frames, nor takes for more than it is.
+fn careful(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+    response
 }
 
 /// Serving, and each upstream that is `required` has an endpoint up.

@@ -1,12 +1,16 @@
-//! `brokergate reload`: ask the running gateway, through its admin listener.
+//! How commands talk to the running gateway: a little HTTP client for its admin listener. And
+//! `brokergate reload`.
 
+use std::fmt;
+use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{Request, StatusCode};
+use clap::Args;
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -14,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::ConfigArgument;
 use crate::admin::control::HEADER;
 use crate::config::{self, AdminAddress};
 
@@ -23,11 +28,40 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer that is shown, bytes.
 const LONGEST: usize = 1 << 20;
 
+/// The environment's name for the token.
+const TOKEN: &str = "BROKERGATE_ADMIN_TOKEN";
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(super) struct AdminArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Where its admin listener is, such as 127.0.0.1:9901 or unix:/run/brokergate/admin.sock; by default
+    /// where the configuration says.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<AdminAddress>,
+    /// The file that holds its `admin.token`; by default the configuration's, or that of the environment's
+    /// BROKERGATE_ADMIN_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A running gateway's admin listener, and what it wants to see.
+#[derive(Clone)]
+pub(super) struct Gateway {
+    address: AdminAddress,
+    token: Option<HeaderValue>,
+}
+
 /// Why the gateway did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ControlError {
     #[error("{config}: admin.enabled is false, so nobody can be asked; send the process SIGHUP instead")]
     NoAdmin { config: String },
+    #[error("the token's file {} cannot be read", file.display())]
+    TokenFile { file: PathBuf, source: io::Error },
+    #[error("{place}: that is no token; write one line of ASCII without spaces")]
+    NoToken { place: String },
     #[error(
         "nobody answers on the admin listener's address {address}; does the gateway run, and with this \
          address? Name another by --admin"
@@ -45,61 +79,124 @@ pub(super) enum ControlError {
 impl ControlError {
     /// Whether the file, or what it names, must change first.
     pub(super) fn is_configuration(&self) -> bool {
-        matches!(self, Self::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, .. })
+        let is_token = matches!(self, Self::TokenFile { .. } | Self::NoToken { .. });
+        is_token || matches!(self, Self::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, .. })
     }
 }
 
-/// Ask for a reload and print how it went. Without `admin`, the configuration says whom to ask.
-pub(super) fn reload(config: &Path, admin: Option<AdminAddress>) -> anyhow::Result<()> {
-    let address = match admin {
-        Some(address) => address,
-        None => match config::load(config)?.admin {
-            Some(admin) => admin.address,
-            None => return Err(ControlError::NoAdmin { config: config.display().to_string() }.into()),
-        },
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let words = runtime.block_on(post("/reload", &address))?;
+/// Ask for a reload and print how it went.
+pub(super) fn reload(arguments: &AdminArguments) -> anyhow::Result<()> {
+    let gateway = Gateway::of(arguments)?;
+    let words = runtime()?.block_on(gateway.ask(&Method::POST, "/reload"))?;
     io::stdout().write_all(words.as_bytes())?;
     Ok(())
 }
 
-/// The gateway's answer to a POST.
-async fn post(path: &str, address: &AdminAddress) -> Result<String, ControlError> {
-    let at = || match address {
-        AdminAddress::Tcp(address) => address.to_string(),
-        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let asked = async {
-        match address {
-            AdminAddress::Tcp(address) => match TcpStream::connect(reachable(*address)).await {
-                Ok(stream) => Ok(exchange(stream, path).await),
-                Err(error) => Err(error),
+/// One that is enough for a command.
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+impl Gateway {
+    /// Whom the arguments mean. Without an address, the configuration says where; its token counts unless
+    /// another is given.
+    pub(super) fn of(arguments: &AdminArguments) -> anyhow::Result<Self> {
+        let given = given_token(arguments)?;
+        let path = &arguments.config.config;
+        let admin = match (&arguments.admin, &given) {
+            (Some(_), Some(_)) => None,
+            // Whoever names the address may ask from a machine without the file.
+            (Some(_), None) => config::load(path).ok().and_then(|config| config.admin),
+            (None, _) => match config::load(path)?.admin {
+                Some(admin) => Some(admin),
+                None => return Err(ControlError::NoAdmin { config: path.display().to_string() }.into()),
             },
-            AdminAddress::Unix(socket) => match UnixStream::connect(socket).await {
-                Ok(stream) => Ok(exchange(stream, path).await),
-                Err(error) => Err(error),
-            },
+        };
+        let configured = admin.as_ref().and_then(|admin| admin.token.as_ref());
+        let token = match (given, configured) {
+            (Some(given), _) => Some(given),
+            (None, Some(token)) => Some(bearer(token.reveal(), "admin.token")?),
+            (None, None) => None,
+        };
+        let address = arguments.admin.clone().or(admin.map(|admin| admin.address));
+        let address = address.ok_or_else(|| ControlError::NoAdmin { config: path.display().to_string() })?;
+        Ok(Self { address, token })
+    }
+
+    /// The gateway's answer, if it is a good one.
+    pub(super) async fn ask(&self, method: &Method, path: &str) -> Result<String, ControlError> {
+        let asked = async {
+            match &self.address {
+                AdminAddress::Tcp(address) => match TcpStream::connect(reachable(*address)).await {
+                    Ok(stream) => Ok(self.exchange(stream, method, path).await),
+                    Err(error) => Err(error),
+                },
+                AdminAddress::Unix(socket) => match UnixStream::connect(socket).await {
+                    Ok(stream) => Ok(self.exchange(stream, method, path).await),
+                    Err(error) => Err(error),
+                },
+            }
+        };
+        let at = || self.to_string();
+        let asked = timeout(PATIENCE, asked).await.map_err(|_| ControlError::Timeout { address: at() })?;
+        let answered = asked.map_err(|source| ControlError::Unreachable { address: at(), source })?;
+        match answered.map_err(|source| ControlError::Broken { address: at(), source })? {
+            (status, words) if status.is_success() => Ok(words),
+            (status, words) => Err(ControlError::Refused { status, words }),
         }
-    };
-    let asked = timeout(PATIENCE, asked).await.map_err(|_| ControlError::Timeout { address: at() })?;
-    let answered = asked.map_err(|source| ControlError::Unreachable { address: at(), source })?;
-    match answered.map_err(|source| ControlError::Broken { address: at(), source })? {
-        (status, words) if status.is_success() => Ok(words),
-        (status, words) => Err(ControlError::Refused { status, words }),
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        method: &Method,
+        path: &str,
+    ) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, "localhost").header(HEADER, "1");
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token);
+        }
+        let (head, body) = sender.send_request(request.body(Empty::<&[u8]>::new())?).await?.into_parts();
+        let words = Limited::new(body, LONGEST).collect().await?.to_bytes();
+        Ok((head.status, String::from_utf8_lossy(&words).into_owned()))
     }
 }
 
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    path: &str,
-) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::post(path).header(HOST, "localhost").header(HEADER, "1");
-    let (head, body) = sender.send_request(request.body(Empty::<&[u8]>::new())?).await?.into_parts();
-    let words = Limited::new(body, LONGEST).collect().await?.to_bytes();
-    Ok((head.status, String::from_utf8_lossy(&words).into_owned()))
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            AdminAddress::Tcp(address) => address.fmt(f),
+            AdminAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The token of the file that was named, or of the environment.
+fn given_token(arguments: &AdminArguments) -> Result<Option<HeaderValue>, ControlError> {
+    if let Some(file) = &arguments.token_file {
+        let text = fs::read_to_string(file)
+            .map_err(|source| ControlError::TokenFile { file: file.clone(), source })?;
+        return bearer(&text, &file.display().to_string()).map(Some);
+    }
+    match std::env::var(TOKEN) {
+        Ok(token) if !token.is_empty() => bearer(&token, TOKEN).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// `Authorization`'s value for a token from `place` (RFC 6750, 2.1).
+fn bearer(token: &str, place: &str) -> Result<HeaderValue, ControlError> {
+    let token = token.trim_end_matches(['\r', '\n']);
+    let no_token = || ControlError::NoToken { place: place.to_owned() };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(no_token());
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| no_token())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What is bound on every address is reached on loopback.

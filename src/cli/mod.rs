@@ -7,6 +7,7 @@ mod control;
 mod demo;
 mod run;
 mod signals;
+mod status;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -17,8 +18,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::check::CheckError;
-use self::control::ControlError;
-use crate::config::{AdminAddress, ConfigErrors};
+use self::control::{AdminArguments, ControlError};
+use self::status::StatusArguments;
+use crate::config::ConfigErrors;
 use crate::gateway::StartError;
 use crate::listener::BindError;
 
@@ -41,14 +43,9 @@ enum Command {
     /// Say whether a configuration would work, and what it would do.
     Check(ConfigArgument),
     /// Ask the running gateway to read its configuration again, and say how that went.
-    Reload {
-        #[command(flatten)]
-        config: ConfigArgument,
-        /// Where its admin listener is, such as 127.0.0.1:9901 or unix:/run/brokergate/admin.sock; by default
-        /// where the configuration says.
-        #[arg(long, value_name = "ADDRESS")]
-        admin: Option<AdminAddress>,
-    },
+    Reload(AdminArguments),
+    /// Show how the running gateway is: brokers, sessions, messages a second, and what is wrong.
+    Status(StatusArguments),
     /// Show the gateway at work: a broker, a certificate and a page, without any file.
     #[cfg(feature = "demo")]
     Demo {
@@ -86,7 +83,8 @@ pub fn main() -> ExitCode {
         Command::Check(ConfigArgument { config }) => {
             check::run(&config, &mut io::stdout()).map_err(Into::into)
         }
-        Command::Reload { config: ConfigArgument { config }, admin } => control::reload(&config, admin),
+        Command::Reload(arguments) => control::reload(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions::run(shell),

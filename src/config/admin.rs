@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::listener::bindable;
 use super::review::Review;
+use super::secret::{Secret, SecretTable, WrittenSecret};
 use super::value::{Leaf, Written};
 
 /// The shape of the process. Not reloadable.
@@ -26,6 +27,8 @@ pub struct Runtime {
 pub struct Admin {
     /// Where it listens; loopback by default.
     pub address: AdminAddress,
+    /// What a request must show for all but `/live`, `/ready` and `/metrics`.
+    pub token: Option<Secret>,
 }
 
 /// Where the admin listener is bound.
@@ -75,22 +78,34 @@ impl RuntimeTable {
 pub(super) struct AdminTable {
     enabled: Option<bool>,
     address: Written<AdminAddress>,
+    token: Option<WrittenSecret>,
 }
+
+/// The fewest characters of a token: whoever may ask may guess.
+const SHORTEST_TOKEN: usize = 16;
 
 impl AdminTable {
     const DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9901));
 
     pub(super) fn check(self, review: &mut Review<'_>) -> Option<Admin> {
+        let token = self.token.and_then(|written| Self::check_token(written, review));
         let address = match self.address {
             None => AdminAddress::Tcp(Self::DEFAULT),
             Some(written) => {
                 let span = written.span();
                 let address = written.into_inner().0;
-                if matches!(address, AdminAddress::Tcp(address) if !address.ip().is_loopback()) {
+                if !address.is_local() {
+                    let beyond = if token.is_some() {
+                        "the token and what it opens cross the network in the clear"
+                    } else {
+                        "/status and control are refused there as long as `token` is not set"
+                    };
                     review.warning(
                         span,
-                        "everybody who reaches this address can read the metrics; \
-                         write a loopback address or a Unix socket",
+                        format!(
+                            "everybody who reaches this address can read the metrics, and {beyond}; \
+                             write a loopback address or a Unix socket"
+                        ),
                     );
                 }
                 match address {
@@ -99,7 +114,22 @@ impl AdminTable {
                 }
             }
         };
-        self.enabled.unwrap_or(true).then_some(Admin { address })
+        self.enabled.unwrap_or(true).then_some(Admin { address, token })
+    }
+
+    fn check_token(written: WrittenSecret, review: &mut Review<'_>) -> Option<Secret> {
+        let span = written.span();
+        let token = SecretTable::check(written, review)?;
+        let is_sound = token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_sound || token.reveal().len() < SHORTEST_TOKEN {
+            let advice = format!(
+                "a token has at least {SHORTEST_TOKEN} characters, of ASCII and without spaces; \
+                 `openssl rand -hex 32` makes one"
+            );
+            review.mistake(span, advice);
+            return None;
+        }
+        Some(token)
     }
 
     /// The TCP address that it will bind.
@@ -109,6 +139,17 @@ impl AdminTable {
             None => Some(Self::DEFAULT),
             Some(AdminAddress::Tcp(address)) => Some(*address),
             Some(AdminAddress::Unix(_)) => None,
+        }
+    }
+}
+
+impl AdminAddress {
+    /// Whether nobody but this machine reaches it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
         }
     }
 }

@@ -74,6 +74,17 @@ pub enum Balance {
 }
 
 impl Balance {
+    /// The file's word for it.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Weighted => "weighted",
+            Self::LeastSessions => "least-sessions",
+            Self::ClientId => "client-id",
+            Self::SourceAddress => "source-address",
+        }
+    }
+
     /// Whether a share may change for a while: not where that would move clients to other brokers.
     #[must_use]
     pub const fn grows_shares(self) -> bool {

@@ -44,6 +44,7 @@ struct Introduction {
 
 impl Account {
     pub(super) fn open(client: SocketAddr, log: bool, inner: &Inner, upstream: &Arc<str>) -> Self {
+        inner.shared.metrics.tally.opened();
         Self {
             shared: Arc::clone(&inner.shared),
             attempts: 0,
@@ -79,6 +80,7 @@ impl Account {
         metrics: Option<&EndpointMetrics>,
         first: &First,
     ) {
+        self.shared.metrics.tally.connected();
         self.shared.metrics.connect_seconds.record(self.began.elapsed().as_secs_f64());
         if let First::Connack(connack) = first {
             self.shared.metrics.connack(connack.label());
@@ -87,6 +89,7 @@ impl Account {
             metrics.opened.increment(1);
             self.endpoint_sessions = Some(Open::new(&metrics.sessions));
         }
+        endpoint.history().taken();
         self.endpoint = Some(Arc::clone(endpoint));
         self.tell(true);
     }

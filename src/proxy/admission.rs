@@ -62,6 +62,11 @@ impl Caps {
         }
     }
 
+    /// How many connections there are, and may be.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        (self.connections.held(), self.connections.limit())
+    }
+
     /// Other caps from now on. Who is in stays in.
     pub(super) fn change(&self, limits: &Limits) {
         self.connections.set_limit(limits.connections);

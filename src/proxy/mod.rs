@@ -117,6 +117,12 @@ impl Shared {
         self.snapshot.load().config.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
+    /// How many connections hold a permit, and how many may.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.caps.connections()
+    }
+
     /// Other caps from now on. Who is in stays in.
     pub fn change_limits(&self, limits: &Limits) {
         self.caps.change(limits);

@@ -199,12 +199,16 @@ impl Session {
         let hello = Hello { arrival: Some(&self.arrival), headers };
         let pool = &self.upstream.pool;
         let metrics = &self.account.shared.metrics;
-        let Dialled { stream, read, framing, returned } = picked.dial(pool, &hello).await.map_err(|error| {
-            metrics.dial_failed(pool.name(), endpoint.name(), error.label());
-            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %ErrorChain(&error), "a dial failed");
-            if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
-        })?;
+        let Dialled { stream, read, framing, returned } =
+            picked.dial(pool, &hello).await.map_err(|error| {
+                metrics.dial_failed(pool.name(), endpoint.name(), error.label());
+                let words = ErrorChain(&error).to_string();
+                warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a dial failed");
+                endpoint.failed(words);
+                if error.refused_client() { NotTaken::RefusedClient } else { NotTaken::Next }
+            })?;
         if returned {
+            endpoint.settled();
             info!(upstream = %pool.name(), endpoint = %endpoint.name(), "an endpoint is back");
         }
         if let Some(metrics) = self.upstream.metrics(endpoint) {
@@ -213,7 +217,9 @@ impl Session {
         let patience = pool.config().connack_timeout;
         let answer = offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
-            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %ErrorChain(&error), "a broker did not take a CONNECT");
+            let words = ErrorChain(&error).to_string();
+            warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a broker did not take a CONNECT");
+            endpoint.failed(words);
             NotTaken::Next
         })?;
         Ok((framing, answer))

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use metrics::Gauge;
 use tracing::{error, warn};
 
+use super::journal;
 use crate::listener::Listener;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
@@ -30,13 +31,13 @@ impl std::fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// Set the gauges of the certificates in use, and log which of them end soon.
+    /// Set the gauges of the certificates in use, and log which of them end soon. These are they.
     pub(super) fn look(
         &mut self,
         at_work: &[(SocketAddr, Arc<Listener>)],
         snapshot: &Snapshot,
         metrics: &Metrics,
-    ) {
+    ) -> Vec<journal::InUse> {
         let in_use = in_use(at_work, snapshot);
         let before = std::mem::take(&mut self.shown);
         for (of @ (kind, name, chain), dated) in &in_use {
@@ -52,6 +53,7 @@ impl Certificates {
         // A gauge can't be taken back, and an alert must not ring for what is no longer there.
         let gone = before.into_iter().filter(|(of, _)| !in_use.contains_key(of));
         gone.for_each(|(_, gauge)| gauge.set(f64::NAN));
+        in_use.into_iter().map(|((kind, name, _), dated)| journal::InUse { kind, name, dated }).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 //! the old ones work on, and the log says what is wrong.
 
 mod certificates;
+mod journal;
 mod outcome;
 mod source;
 mod watch;
@@ -26,6 +27,7 @@ use crate::proxy::Shared;
 use crate::snapshot::Snapshot;
 use crate::telemetry::log;
 
+pub use self::journal::{InUse, Journal, Latest};
 pub use self::outcome::{Applied, Cause, Refusal};
 pub use self::source::Source;
 
@@ -39,6 +41,7 @@ const DAILY: Duration = Duration::from_hours(24);
 #[derive(Debug, Clone)]
 pub struct Asker {
     requests: mpsc::Sender<Request>,
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,7 @@ pub struct Reloads {
     source: Option<Source>,
     watch: Option<Watch>,
     certificates: Certificates,
+    journal: Journal,
 }
 
 /// A configuration that is ready to work, but for the new addresses.
@@ -75,6 +79,12 @@ impl Asker {
         self.requests.send(Request { cause, answer }).await.map_err(|_| Refusal::Stopping)?;
         outcome.await.map_err(|_| Refusal::Stopping)?
     }
+
+    /// How it went so far.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
 }
 
 impl Reloads {
@@ -82,8 +92,9 @@ impl Reloads {
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> (Self, Asker) {
         let (sender, requests) = mpsc::channel(WAITING);
-        let certificates = Certificates::default();
-        (Self { shared, requests, source: None, watch: None, certificates }, Asker { requests: sender })
+        let (certificates, journal) = (Certificates::default(), Journal::default());
+        let asker = Asker { requests: sender, journal: journal.clone() };
+        (Self { shared, requests, source: None, watch: None, certificates, journal }, asker)
     }
 
     /// Read the configuration from `source` again; without one every request is refused.
@@ -124,6 +135,7 @@ impl Reloads {
     {
         let outcome = self.try_reload(listeners).await;
         self.shared.metrics.reloaded(outcome.is_ok());
+        self.journal.reloaded(cause, &outcome);
         match &outcome {
             Ok(applied) => {
                 applied.warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -220,7 +232,8 @@ impl Reloads {
         H: Fn(Accepted) + Clone + Send + 'static,
     {
         let snapshot = self.shared.snapshot.load();
-        self.certificates.look(&listeners.at_work(), &snapshot, &self.shared.metrics);
+        let in_use = self.certificates.look(&listeners.at_work(), &snapshot, &self.shared.metrics);
+        self.journal.shows(in_use);
     }
 }
 

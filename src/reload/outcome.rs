@@ -81,9 +81,10 @@ impl Refusal {
 
 /// What `new` asks for and a running gateway can't change.
 pub(super) fn unchangeable(old: &Config, new: &Config) -> impl Iterator<Item = String> {
+    let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address.clone());
     let changed = [
         ("runtime.workers", old.runtime != new.runtime),
-        ("admin", old.admin != new.admin),
+        ("admin", address(old) != address(new)),
         ("log.format", old.log.format != new.log.format),
     ];
     let file = new.source.display().to_string();

@@ -182,8 +182,10 @@ async fn probe_again_and_again(
         sleep(pause).await;
         let began = Instant::now();
         let outcome = upstream.pool.probe(&endpoint, &probe, &client_id).await;
-        upstream.probed(&endpoint, &probe, began.elapsed(), &outcome);
+        let took = began.elapsed();
+        upstream.probed(&endpoint, &probe, took, &outcome);
         let change = upstream.pool.tell_probe(&endpoint, &probe, outcome.is_ok());
+        endpoint.probed(took, outcome.as_ref().err().map(|error| ErrorChain(error).to_string()));
         if change == Some(Change::Fell) && on_down == OnLoss::Drain {
             goodbyes.to_down(&endpoint);
         }

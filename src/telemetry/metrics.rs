@@ -13,6 +13,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use super::Tally;
+
 /// Seconds: from a LAN's dial to a deadline.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -32,6 +34,8 @@ pub struct Metrics {
     pub accepted: Counter,
     /// Sessions between their 101 and their ending.
     pub sessions: Gauge,
+    /// What `/status` reads: the recorder's own counters can't be read one by one.
+    pub tally: Tally,
     /// From 101 to the broker's CONNACK, in seconds.
     pub connect_seconds: Histogram,
     reload: ReloadMetrics,
@@ -78,13 +82,15 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
             .build_recorder();
         let handle = recorder.handle();
+        let endings: Vec<_> = endings.into_iter().collect();
+        let tally = Tally::new(rejections, &endings);
         let metrics = metrics::with_local_recorder(&recorder, || {
             describe();
             for reason in rejections {
                 counter!("brokergate_rejections_total", "reason" => *reason).absolute(0);
             }
-            for (reason, by) in endings {
-                counter!("brokergate_sessions_ended_total", "reason" => reason, "by" => by).absolute(0);
+            for (reason, by) in &endings {
+                counter!("brokergate_sessions_ended_total", "reason" => *reason, "by" => *by).absolute(0);
             }
             let process = metrics_process::Collector::default();
             process.describe();
@@ -108,6 +114,7 @@ impl Metrics {
             connections,
             accepted,
             sessions,
+            tally,
             connect_seconds,
             reload,
         }))
@@ -146,6 +153,7 @@ impl Metrics {
 
     /// Count a no before 101.
     pub fn rejected(&self, reason: &'static str) {
+        self.tally.rejected(reason);
         self.record(|| counter!("brokergate_rejections_total", "reason" => reason).increment(1));
     }
 
@@ -172,6 +180,7 @@ impl Metrics {
 
     /// Count a session's ending.
     pub fn ended(&self, reason: &'static str, by: &'static str) {
+        self.tally.ended(reason);
         self.record(|| {
             counter!("brokergate_sessions_ended_total", "reason" => reason, "by" => by).increment(1);
         });

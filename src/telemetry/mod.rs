@@ -3,6 +3,8 @@
 pub mod access;
 pub mod log;
 mod metrics;
+mod tally;
 
 pub use self::log::ErrorChain;
 pub use self::metrics::{EndpointMetrics, Metrics, Open};
+pub use self::tally::{Counted, Tally};

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::balance::stable_hash;
 use super::health::{Change, Event, Health, Streak, slow_start};
+use super::history::History;
 use crate::config;
 use crate::drain::Drain;
 
@@ -31,6 +32,7 @@ pub struct Endpoint {
 struct Record {
     sessions: AtomicUsize,
     beliefs: Mutex<Beliefs>,
+    history: History,
     /// Who asks the sessions that it has, once there was one.
     drain: Mutex<Option<Drain>>,
 }
@@ -95,6 +97,36 @@ impl Endpoint {
         self.beliefs().dials
     }
 
+    /// What happened at it, for people.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.record.history
+    }
+
+    /// Remember why a dial failed or a CONNECT was not taken.
+    pub fn failed(&self, words: String) {
+        self.record.history.failed(words);
+        self.settled();
+    }
+
+    /// Remember how a probe went: how long it took, and why it failed.
+    pub fn probed(&self, took: Duration, error: Option<String>) {
+        self.record.history.probed(took, error);
+        self.settled();
+    }
+
+    /// Remember since when it is not well, if it is not.
+    pub fn settled(&self) {
+        let is_well = || self.health().avoided_until().is_none() && !self.is_down_by_probe();
+        self.record.history.settle(is_well);
+    }
+
+    /// Whether probes have a say.
+    #[must_use]
+    pub const fn is_probed(&self) -> bool {
+        self.probed
+    }
+
     /// Whether its probes say that it is down.
     #[must_use]
     pub fn is_down_by_probe(&self) -> bool {
@@ -122,7 +154,8 @@ impl Endpoint {
     }
 
     /// How much of its weight counts, in percent: less than all for a while after its return.
-    pub(super) fn share(&self, slow_start: Duration, now: Instant) -> u32 {
+    #[must_use]
+    pub fn share(&self, slow_start: Duration, now: Instant) -> u32 {
         // Off as a rule: then nothing is locked for it.
         let since = if slow_start.is_zero() { None } else { self.health().returned_since() };
         match since {

@@ -20,5 +20,6 @@ mod limits;
 mod memory;
 mod reload;
 mod session;
+mod status;
 mod torture;
 mod tunnel;

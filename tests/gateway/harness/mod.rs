@@ -151,13 +151,16 @@ pub fn simple(endpoints: &[String], more: &str) -> String {
 }
 
 impl Gate {
-    /// Start a gateway by its configuration's text. `[admin]` is added, and `[drain]` where it has none.
+    /// Start a gateway by its configuration's text. `[admin]` and `[drain]` are added where it has none.
     pub async fn start(text: &str) -> Self {
         Self::try_start(text).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub async fn try_start(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let mut text = format!("{text}\n[admin]\naddress = \"127.0.0.1:0\"\n");
+        let mut text = format!("{text}\n");
+        if !text.contains("[admin]") {
+            text.push_str("[admin]\naddress = \"127.0.0.1:0\"\n");
+        }
         if !text.contains("[drain]") {
             text.push_str("[drain]\nwindow = \"0s\"\ngrace = \"5s\"\n");
         }

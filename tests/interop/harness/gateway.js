@@ -31,10 +31,10 @@ async function startOnce({ folder, certificates, config }) {
   counter += 1;
   const file = path.join(folder, `brokergate-${counter}.toml`);
   const [port, plainPort, adminPort] = [await freePort(), await freePort(), await freePort()];
-  const { listeners, ...rest } = config;
+  const { listeners, adminToken, ...rest } = config;
   const full = {
     log: { format: 'json', level: 'debug' },
-    admin: { address: `127.0.0.1:${adminPort}` },
+    admin: { address: `127.0.0.1:${adminPort}`, ...(adminToken && { token: adminToken }) },
     drain: { delay: '0s', window: '500ms', grace: '2s' },
     listeners: listeners?.({ port, plainPort, certificates }) ?? [tlsListener(port, certificates), plainListener(plainPort)],
     ...rest,
