@@ -4,19 +4,25 @@
 //! them, and waits until the last watch is dropped. What a watch costs its work at each wake-up is one
 //! atomic load and the registration of a waker: it is polled beside every message.
 
+mod order;
+mod round;
+
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use slab::Slab;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::task::yield_now;
+use tokio::time::timeout_at;
 
-/// How often those whose turn has come are asked.
-const STEP: Duration = Duration::from_millis(10);
+pub use self::order::{Order, Ordered, Orders, orders};
+pub use self::round::{Progress, Round, Terms, Will};
+
+/// How many are looked at under the lock: a tenth of a millisecond's work.
+const LOOKED_AT: usize = 1024;
 
 /// The asking side.
 #[derive(Debug, Clone, Default)]
@@ -30,18 +36,50 @@ struct Inner {
     none_left: Notify,
     /// Of which this is a part.
     whole: Option<Drain>,
+    /// The latest round of goodbyes.
+    round: Mutex<Option<Arc<Round>>>,
+    /// How many ages there were. Work knows the one it began in.
+    age: AtomicU32,
 }
 
 /// One piece of work, as the asking side knows it.
 #[derive(Debug)]
-struct Member {
+pub struct Member {
     stage: AtomicU8,
+    age: u32,
+    key: u64,
     waker: AtomicWaker,
 }
 
-/// Stages of a piece of work, behind 0.
+/// Stages of a piece of work, behind 0. Each counts more than those before it.
 const ASKED: u8 = 1;
-const CUT: u8 = 2;
+const ASKED_QUIETLY: u8 = 2;
+const CUT: u8 = u8::MAX;
+
+/// Why work is asked to say goodbye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// What it belongs to drains.
+    Drain(Will),
+}
+
+/// The stage in which work is asked by a drain.
+const fn stage_of(will: Will) -> u8 {
+    match will {
+        Will::Fire => ASKED,
+        Will::Suppress => ASKED_QUIETLY,
+    }
+}
+
+impl Asked {
+    /// What a stage says; the latest word counts.
+    const fn of(stage: u8) -> Self {
+        match stage {
+            ASKED_QUIETLY => Self::Drain(Will::Suppress),
+            _ => Self::Drain(Will::Fire),
+        }
+    }
+}
 
 impl Drain {
     /// A drain that nobody asked for yet.
@@ -60,9 +98,17 @@ impl Drain {
     /// A piece of work: it will be asked, and waited for until the watch is dropped.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        let member = Arc::new(Member { stage: AtomicU8::new(0), waker: AtomicWaker::new() });
+        self.watch_by(0)
+    }
+
+    /// The same, with a key that says to whom it belongs; see [`Member::key`].
+    #[must_use]
+    pub fn watch_by(&self, key: u64) -> Watch {
+        let whole = self.0.whole.as_ref();
+        let age = whole.unwrap_or(self).0.age.load(Ordering::Acquire);
+        let member = Arc::new(Member { stage: AtomicU8::new(0), age, key, waker: AtomicWaker::new() });
         let place = self.enter(&member);
-        let place_in_whole = self.0.whole.as_ref().map(|whole| whole.enter(&member));
+        let place_in_whole = whole.map(|whole| whole.enter(&member));
         Watch { member, _place: place, _place_in_whole: place_in_whole }
     }
 
@@ -74,7 +120,7 @@ impl Drain {
         Place { drain: self.clone(), key }
     }
 
-    /// Whether the asking has begun.
+    /// Whether all work is asked, that which is to come too.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.0.stage.load(Ordering::Acquire) >= ASKED
@@ -82,30 +128,111 @@ impl Drain {
 
     /// Ask all work, present and future, to say goodbye.
     pub fn ask(&self) {
-        for member in self.0.begin(ASKED) {
-            member.tell(ASKED);
-        }
+        self.tell_all(ASKED);
     }
 
-    /// Ask the present work evenly over `window`, and future work at once. Returns when all are asked.
-    pub async fn ask_over(&self, window: Duration) {
-        let work = self.0.begin(ASKED);
-        let began = Instant::now();
-        let mut turn = 0;
-        while turn < work.len() {
-            let due = due(work.len(), began.elapsed(), window);
-            for member in &work[turn..due] {
-                member.tell(ASKED);
-            }
-            turn = due;
-            tokio::time::sleep(STEP).await;
+    /// Begin a round of goodbyes. The one before it is over.
+    #[must_use]
+    pub fn begin(&self, terms: Terms) -> Arc<Round> {
+        let round = Round::new(terms);
+        if let Some(before) = self.0.round().replace(Arc::clone(&round)) {
+            before.cancel();
         }
+        round
+    }
+
+    /// Ask the present work one after the other over the round's window, and who came meanwhile in the same
+    /// rhythm; future work at once. Returns when all are asked, or the round was cancelled.
+    pub async fn say(&self, round: &Round) {
+        let mut pace = None;
+        loop {
+            let work = self.find(Member::is_at_work).await;
+            if work.is_empty() || round.is_cancelled() {
+                break;
+            }
+            round.ask(work, &mut pace).await;
+        }
+        // The lock keeps a cancelling out.
+        let current = self.0.round();
+        if !round.is_cancelled() {
+            self.tell_all(stage_of(round.terms().will));
+        }
+        drop(current);
+    }
+
+    /// The whole of a round: the goodbyes, and after the grace a cut of what is left. Returns when nobody is
+    /// left, or the round was cancelled; whether nobody had to be cut.
+    pub async fn carry_out(&self, round: &Round) -> bool {
+        let said = async {
+            self.say(round).await;
+            if !round.is_cancelled() {
+                self.ended().await;
+            }
+        };
+        let has_finished = timeout_at(round.deadline(), said).await.is_ok();
+        if !has_finished && !round.is_cancelled() {
+            self.tell_present(CUT);
+        }
+        has_finished
+    }
+
+    /// Ask nobody any more: who was asked leaves, who was not and who comes stays.
+    pub fn cancel(&self) {
+        let mut round = self.0.round();
+        if let Some(round) = round.take() {
+            round.cancel();
+        }
+        self.0.stage.store(0, Ordering::Release);
+    }
+
+    /// How far its round is; `None` where there is none.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        let round = self.0.round().clone();
+        round.map(|round| round.progress(self.work()))
+    }
+
+    /// A new age of the whole: what is at work began before it. See [`Member::is_older`].
+    #[must_use]
+    pub fn new_age(&self) -> u32 {
+        self.0.age.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The work that is `wanted`, looked up bit by bit, so that nobody waits long for the lock.
+    pub async fn find(&self, wanted: impl Fn(&Member) -> bool + Send) -> Vec<Arc<Member>> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        while let Some(next) = self.0.look(from, |member| {
+            if wanted(member) {
+                found.push(Arc::clone(member));
+            }
+        }) {
+            from = next;
+            yield_now().await;
+        }
+        found
+    }
+
+    /// Ask these one after the other over the round's window.
+    pub async fn say_to(work: Vec<Arc<Member>>, round: &Round) {
+        round.ask(work, &mut None).await;
     }
 
     /// Tell all work to stop where it stands.
     pub fn cut(&self) {
-        for member in self.0.begin(CUT) {
-            member.tell(CUT);
+        self.tell_all(CUT);
+    }
+
+    fn tell_all(&self, stage: u8) {
+        let work = self.0.work();
+        self.0.stage.fetch_max(stage, Ordering::AcqRel);
+        drop(work);
+        self.tell_present(stage);
+    }
+
+    fn tell_present(&self, stage: u8) {
+        let mut from = 0;
+        while let Some(next) = self.0.look(from, |member| member.tell(stage)) {
+            from = next;
         }
     }
 
@@ -128,29 +255,44 @@ impl Drain {
     }
 }
 
-/// How many of `total` are to be asked when `elapsed` of `window` is over: the first at once.
-fn due(total: usize, elapsed: Duration, window: Duration) -> usize {
-    if elapsed >= window {
-        return total;
-    }
-    let share = elapsed.as_secs_f64() / window.as_secs_f64();
-    ((total as f64 * share) as usize + 1).min(total)
-}
-
 impl Inner {
     fn work(&self) -> MutexGuard<'_, Slab<Arc<Member>>> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Future work is told `stage` when it begins; here is the present.
-    fn begin(&self, stage: u8) -> Vec<Arc<Member>> {
+    fn round(&self) -> MutexGuard<'_, Option<Arc<Round>>> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Look at some of the work, and say where to go on; `None` at the end.
+    fn look(&self, from: usize, each: impl FnMut(&Arc<Member>)) -> Option<usize> {
         let work = self.work();
-        self.stage.fetch_max(stage, Ordering::AcqRel);
-        work.iter().map(|(_, member)| Arc::clone(member)).collect()
+        let next = from + LOOKED_AT;
+        (from..next.min(work.capacity())).filter_map(|key| work.get(key)).for_each(each);
+        (next < work.capacity()).then_some(next)
     }
 }
 
 impl Member {
+    /// To whom it belongs: what balances by hashing go by. 0 is nobody.
+    #[must_use]
+    pub const fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Whether it was not asked yet.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it began before an age.
+    #[must_use]
+    pub const fn is_older(&self, age: u32) -> bool {
+        // Ages may come around again.
+        self.age.wrapping_sub(age).cast_signed() < 0
+    }
+
     fn tell(&self, stage: u8) {
         self.stage.fetch_max(stage, Ordering::AcqRel);
         self.waker.wake();
@@ -167,25 +309,29 @@ pub struct Watch {
 
 impl Watch {
     /// Wait until we are asked to say goodbye.
-    pub fn asked(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.reached(ASKED)
+    pub fn asked(&self) -> impl Future<Output = Asked> + Send + use<> {
+        let reached = self.reached(ASKED);
+        async move { Asked::of(reached.await) }
     }
 
     /// Wait until we are told to stop at once.
     pub fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.reached(CUT)
+        let reached = self.reached(CUT);
+        async move {
+            reached.await;
+        }
     }
 
-    fn reached(&self, stage: u8) -> impl Future<Output = ()> + Send + use<> {
+    fn reached(&self, stage: u8) -> impl Future<Output = u8> + Send + use<> {
         let member = Arc::clone(&self.member);
         poll_fn(move |cx| {
-            let is_reached = || member.stage.load(Ordering::Acquire) >= stage;
-            if is_reached() {
-                return Poll::Ready(());
+            let reached = || Some(member.stage.load(Ordering::Acquire)).filter(|now| *now >= stage);
+            if let Some(now) = reached() {
+                return Poll::Ready(now);
             }
             member.waker.register(cx.waker());
             // It may have come while we registered.
-            if is_reached() { Poll::Ready(()) } else { Poll::Pending }
+            reached().map_or(Poll::Pending, Poll::Ready)
         })
     }
 }
@@ -210,15 +356,15 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
 
-    #[test]
-    fn turns_are_even() {
-        let second = Duration::from_secs(1);
-        let at = |elapsed| due(1000, Duration::from_millis(elapsed), second);
-        assert_eq!([at(0), at(10), at(500), at(999), at(1000), at(5000)], [1, 11, 501, 1000, 1000, 1000]);
-        assert_eq!(due(5, Duration::ZERO, Duration::ZERO), 5);
-        assert_eq!(due(0, Duration::ZERO, second), 0);
+    fn terms(seconds: u64) -> Terms {
+        let window = Duration::from_secs(seconds);
+        Terms { window, grace: Duration::from_secs(10), will: Will::Fire }
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,7 +381,7 @@ mod tests {
                 })
             })
             .collect();
-        let asked = tokio::spawn(async move { asking.ask_over(Duration::from_secs(10)).await });
+        let asked = tokio::spawn(async move { asking.carry_out(&asking.begin(terms(10))).await });
         drain.ended().await;
         asked.await.unwrap();
         for (turn, work) in work.into_iter().enumerate() {
@@ -273,5 +419,70 @@ mod tests {
         assert_eq!((whole.work(), first.work()), (2, 1));
         drop(watches);
         whole.ended().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_not_asked_when_it_is_cancelled_stays() {
+        let drain = Drain::new();
+        let watches: Vec<_> = (0..100).map(|_| drain.watch()).collect();
+        let round = drain.begin(terms(10));
+        let (asking, asked) = (drain.clone(), Arc::clone(&round));
+        let carried = tokio::spawn(async move { asking.carry_out(&asked).await });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let progress = drain.progress().unwrap();
+        assert!(
+            progress.asked.abs_diff(51) <= 1 && progress.total == 100 && progress.left == 100,
+            "{progress:?}"
+        );
+        drain.cancel();
+        carried.await.unwrap();
+        assert_eq!(watches.iter().filter(|watch| watch.member.is_at_work()).count(), round.unasked());
+        assert!(drain.progress().is_none() && !drain.is_asked());
+        assert!(drain.watch().member.is_at_work(), "who comes then stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_while_goodbyes_are_said_is_asked_in_the_same_rhythm() {
+        let drain = Drain::new();
+        let early: Vec<_> = (0..10).map(|_| drain.watch()).collect();
+        let asking = drain.clone();
+        let said = tokio::spawn(async move { asking.say(&asking.begin(terms(10))).await });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let late: Vec<_> = (0..5).map(|_| drain.watch()).collect();
+        assert!(late.iter().all(|watch| watch.member.is_at_work()));
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+        assert!(early.iter().all(|watch| !watch.member.is_at_work()));
+        let began = Instant::now();
+        said.await.unwrap();
+        assert!(late.iter().all(|watch| !watch.member.is_at_work()));
+        assert!(began.elapsed() > Duration::from_millis(3500), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_after_the_grace_is_cut_and_who_comes_then_is_asked() {
+        let drain = Drain::new();
+        let watch = drain.watch();
+        let round = drain.begin(Terms { will: Will::Suppress, ..terms(1) });
+        assert!(!drain.carry_out(&round).await);
+        watch.cut().await;
+        assert_eq!(drain.watch().asked().await, Asked::Drain(Will::Suppress));
+    }
+
+    #[test]
+    fn work_knows_its_age() {
+        let whole = Drain::new();
+        let part = whole.part();
+        let (first, second) = (part.watch(), whole.new_age());
+        let late = part.watch();
+        assert!(first.member.is_older(second) && !late.member.is_older(second));
+        assert!(late.member.is_older(whole.new_age()));
+    }
+
+    #[tokio::test]
+    async fn all_are_found_however_many() {
+        let drain = Drain::new();
+        let watches: Vec<_> = (0..5000).map(|key| drain.watch_by(key)).collect();
+        assert_eq!(drain.find(|_| true).await.len(), watches.len());
+        assert_eq!(drain.find(|member| member.key() % 2 == 0).await.len(), watches.len() / 2);
     }
 }

@@ -107,7 +107,7 @@ impl Snapshot {
             };
             routes.push((route.host.clone(), route.path.clone(), target));
         }
-        let goodbyes = Goodbyes { sessions: sessions.clone(), window: config.drain.window };
+        let goodbyes = Goodbyes { sessions: sessions.clone(), terms: config.drain.terms() };
         let scouts = Scouts::send(&pools, &goodbyes);
         Ok(Self { config, routes: Routes::build(routes), pools, scouts })
     }

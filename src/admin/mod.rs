@@ -1,6 +1,7 @@
 //! The admin listener: is it alive, is it ready, what has it counted, how are things; and what it is asked to do.
 
 pub mod control;
+mod drain;
 mod guard;
 mod page;
 mod process;
@@ -32,6 +33,7 @@ use tracing::{debug, info};
 use self::guard::Reach;
 use self::rates::Rates;
 use crate::config::{self, AdminAddress};
+use crate::drain::Orders;
 use crate::mqtt::PacketType;
 use crate::net::{Body, full};
 use crate::proxy::Shared;
@@ -53,6 +55,8 @@ pub enum Stage {
     Ready,
     /// Serving what is left.
     Draining,
+    /// Nothing is left: waiting to be stopped, or put back to work.
+    Drained,
 }
 
 impl Stage {
@@ -63,6 +67,7 @@ impl Stage {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Draining => "draining",
+            Self::Drained => "drained",
         }
     }
 }
@@ -80,6 +85,7 @@ struct Served {
     shared: Arc<Shared>,
     stage: watch::Receiver<Stage>,
     asker: Asker,
+    orders: Orders,
     /// As it was bound. What a reload says of the address takes a restart.
     config: config::Admin,
     reach: Reach,
@@ -112,6 +118,7 @@ pub fn bind(
     shared: Arc<Shared>,
     stage: watch::Receiver<Stage>,
     asker: Asker,
+    orders: Orders,
 ) -> Result<Admin, AdminError> {
     let socket = match &config.address {
         AdminAddress::Tcp(address) => {
@@ -129,7 +136,7 @@ pub fn bind(
     };
     let started = (SystemTime::now(), Instant::now());
     let (config, rates) = (config.clone(), Rates::default());
-    Ok(Admin { socket, served: Served { shared, stage, asker, config, reach, started, rates } })
+    Ok(Admin { socket, served: Served { shared, stage, asker, orders, config, reach, started, rates } })
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
@@ -210,19 +217,22 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> 
     }
     match (request.uri().path(), request.method()) {
         ("/reload", &Method::POST) => control::reload(&served.asker).await,
-        ("/reload", _) => not_allowed("POST"),
+        ("/drain", &Method::POST) => drain::drain(served, request.uri()).await,
+        ("/resume", &Method::POST) => drain::resume(served, request.uri()).await,
+        ("/rebalance", &Method::POST) => drain::rebalance(served, request.uri()).await,
+        ("/reload" | "/drain" | "/resume" | "/rebalance", _) => not_allowed("POST"),
         (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "live\n"),
         ("/ready", _) => match stage {
             Stage::Ready => ready(&served.shared),
-            Stage::Starting | Stage::Draining => {
+            Stage::Starting | Stage::Draining | Stage::Drained => {
                 text(StatusCode::SERVICE_UNAVAILABLE, stage.label().to_owned() + "\n")
             }
         },
         ("/metrics", _) => metrics(&served.shared),
         ("/status", _) => status::answer(served),
         (path, _) => page::file(path).unwrap_or_else(|| {
-            let words = "there is /, /live, /ready, /metrics, /status, and POST /reload\n";
+            let words = "there is /, /live, /ready, /metrics, /status, and POST /reload, /drain, /resume, /rebalance\n";
             text(StatusCode::NOT_FOUND, words)
         }),
     }

@@ -10,11 +10,12 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 
 use self::form::{
-    Certificate, Connections, Ending, Endpoint, History, LastError, LastProbe, Process, Rates, Rejection,
-    Reload, Sessions, State, Status, Upstream,
+    Certificate, Connections, Drain, Ending, Endpoint, History, LastError, LastProbe, Process, Rates,
+    Rejection, Reload, Sessions, State, Status, Upstream,
 };
 use super::rates::{Minute, Reading};
 use super::{Served, Stage};
+use crate::drain::Progress;
 use crate::net::{Body, full};
 use crate::proxy::Shared;
 use crate::snapshot::UpstreamAtWork;
@@ -50,7 +51,8 @@ fn tell(served: &Served) -> Status {
         started: date(served.started.0),
         uptime_seconds: served.started.1.elapsed().as_secs(),
         stage: stage.label().to_owned(),
-        left: (stage == Stage::Draining).then(|| shared.sessions.work() as u64),
+        left: matches!(stage, Stage::Draining | Stage::Drained).then(|| shared.sessions.work() as u64),
+        drain: shared.sessions.progress().map(tell_drain),
         sessions: Sessions { open: counted.open(), opened: counted.opened, ended: counted.ended() },
         rates: rates(&minute),
         history: history(&minute),
@@ -105,6 +107,7 @@ fn tell_upstream(upstream: &UpstreamAtWork) -> Upstream {
         required: pool.config().required,
         available: pool.is_available(now),
         endpoints: pool.endpoints().iter().map(|endpoint| tell_endpoint(endpoint, slow_start, now)).collect(),
+        rebalance: pool.rebalancing().map(tell_drain),
     }
 }
 
@@ -135,12 +138,27 @@ fn tell_endpoint(endpoint: &upstream::Endpoint, slow_start: Duration, now: Insta
             milliseconds: short(probe.took.as_secs_f64() * 1000.0),
             error: probe.error.map(String::from),
         }),
+        drain: endpoint.progress().map(tell_drain),
         error: history.last_failure().map(|it| LastError { at: date(it.at), words: it.words.into() }),
+    }
+}
+
+fn tell_drain(progress: Progress) -> Drain {
+    let now = Instant::now();
+    Drain {
+        total: progress.total as u64,
+        asked: progress.asked as u64,
+        left: progress.left as u64,
+        since_seconds: short(now.saturating_duration_since(progress.since).as_secs_f64()),
+        deadline_seconds: short(progress.deadline.saturating_duration_since(now).as_secs_f64()),
+        will: progress.will.label().to_owned(),
     }
 }
 
 fn state(endpoint: &upstream::Endpoint, now: Instant) -> State {
     match endpoint.health() {
+        _ if endpoint.is_closed() && endpoint.sessions() == 0 => State::Drained,
+        _ if endpoint.is_closed() => State::Draining,
         _ if endpoint.is_down_by_probe() => State::Down,
         Health::Up | Health::Returned { .. } => State::Up,
         Health::Avoided { until, .. } if until > now => State::Avoided,

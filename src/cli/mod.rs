@@ -5,6 +5,7 @@ mod completions;
 mod control;
 #[cfg(feature = "demo")]
 mod demo;
+mod drain;
 mod run;
 mod signals;
 mod status;
@@ -46,6 +47,10 @@ enum Command {
     Reload(AdminArguments),
     /// Show how the running gateway is: brokers, sessions, messages a second, and what is wrong.
     Status(StatusArguments),
+    /// Say goodbye to all sessions, or to those of one endpoint, one after the other, and take nobody new.
+    Drain(drain::DrainArguments),
+    /// Say goodbye to as many sessions as are too many at their endpoints, so that all have their share.
+    Rebalance(drain::RebalanceArguments),
     /// Show the gateway at work: a broker, a certificate and a page, without any file.
     #[cfg(feature = "demo")]
     Demo {
@@ -85,6 +90,8 @@ pub fn main() -> ExitCode {
         }
         Command::Reload(arguments) => control::reload(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Drain(arguments) => drain::drain(&arguments),
+        Command::Rebalance(arguments) => drain::rebalance(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions::run(shell),

@@ -14,6 +14,7 @@ use super::listener::bindable;
 use super::review::Review;
 use super::secret::{Secret, SecretTable, WrittenSecret};
 use super::value::{Leaf, Written};
+use crate::drain::{Terms, Will};
 
 /// The shape of the process. Not reloadable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,16 @@ pub struct Drain {
     pub window: Duration,
     /// After the goodbyes, sessions have so long to end; then they are cut.
     pub grace: Duration,
+    /// What becomes of the Wills of those who are sent away.
+    pub will: Will,
+}
+
+impl Drain {
+    /// How goodbyes are said where nobody asks for something else.
+    #[must_use]
+    pub const fn terms(&self) -> Terms {
+        Terms { window: self.window, grace: self.grace, will: self.will }
+    }
 }
 
 /// What makes the gateway read its configuration again, beside being asked.
@@ -181,6 +192,7 @@ pub(super) struct DrainTable {
     delay: Written<Duration>,
     window: Written<Duration>,
     grace: Written<Duration>,
+    will: Option<Will>,
 }
 
 impl DrainTable {
@@ -190,6 +202,7 @@ impl DrainTable {
             delay: review.time(self.delay, RANGE, Duration::ZERO),
             window: review.time(self.window, RANGE, Duration::from_secs(5)),
             grace: review.time(self.grace, RANGE, Duration::from_secs(10)),
+            will: self.will.unwrap_or_default(),
         }
     }
 }

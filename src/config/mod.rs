@@ -43,6 +43,7 @@ pub use forwarded::{ForwardedFor, ForwardedOptions, ForwardedPort, HostHeader, T
 pub use limits::Limits;
 pub use listener::{CertificateFiles, Listener, ListenerTls, TlsVersion};
 pub use log::{Log, LogFormat};
+pub use nearest::did_you_mean;
 pub use pattern::{HostPattern, Origins, PathPattern};
 pub use probe::{Probe, ProbeKind, ProbeLogin};
 pub use resolver::Resolver;

@@ -127,7 +127,7 @@ async fn arrive(
     let secured = tokio::select! {
         secured = timeout_at(deadline, secure(stream, listener, deadline)) => secured,
         // Browsers connect ahead of need: a drain does not wait for what may never come.
-        () = watch.asked() => return Ok(()),
+        _ = watch.asked() => return Ok(()),
     };
     let secured = secured.map_err(|_| Failure::Timeout)?;
     if matches!(secured, Err(Failure::HttpOnTls)) {
@@ -235,7 +235,7 @@ async fn serve_http(
                     return Err(Failure::Timeout);
                 }
             }
-            () = asked.as_mut(), if !is_asked => {
+            _ = asked.as_mut(), if !is_asked => {
                 is_asked = true;
                 http.as_mut().graceful_shutdown();
             }

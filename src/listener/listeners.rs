@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::{Accepted, BindError, Bound, Listener, bind_one};
+use super::{Accepted, BindError, Bound, Listener, bind_again, bind_one};
 
 /// All bound addresses, each accepting on a task of its own.
 #[derive(Debug)]
@@ -18,6 +18,17 @@ pub struct Listeners<H> {
     runtime: Handle,
     hand: H,
     at_work: Vec<AtWork>,
+    /// Closed to be opened again.
+    resting: Vec<Resting>,
+    is_closing: bool,
+}
+
+/// An address that was closed. It keeps its port, whatever was asked for.
+#[derive(Debug)]
+struct Resting {
+    listener: Arc<ArcSwap<Listener>>,
+    asked: SocketAddr,
+    address: SocketAddr,
 }
 
 /// An address that accepts until dropped.
@@ -40,7 +51,8 @@ pub struct Next {
 impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
     /// Accept on all these addresses, within `runtime`; `hand` takes who comes.
     pub fn start(bound: Vec<Bound>, runtime: Handle, hand: H) -> Self {
-        let mut listeners = Self { runtime, hand, at_work: Vec::new() };
+        let mut listeners =
+            Self { runtime, hand, at_work: Vec::new(), resting: Vec::new(), is_closing: false };
         bound.into_iter().for_each(|bound| listeners.accept(bound));
         listeners
     }
@@ -96,11 +108,33 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
         }
     }
 
-    /// Stop to listen. Who was accepted lives on.
+    /// Stop to listen. Who was accepted lives on. Where the future is dropped, the next call goes on.
     pub async fn close(&mut self) {
-        for at_work in std::mem::take(&mut self.at_work) {
-            at_work.stop().await;
+        self.is_closing = true;
+        while let Some(at_work) = self.at_work.last_mut() {
+            at_work.accepting.abort();
+            let _ = (&mut at_work.accepting).await;
+            let AtWork { listener, asked, address, .. } = at_work;
+            let resting = Resting { listener: Arc::clone(listener), asked: *asked, address: *address };
+            self.resting.push(resting);
+            self.at_work.pop();
         }
+        self.is_closing = false;
+    }
+
+    /// Listen again on all that was closed.
+    ///
+    /// # Errors
+    /// The first address that does not do; then none is opened.
+    pub async fn open(&mut self) -> Result<(), BindError> {
+        if self.is_closing {
+            self.close().await;
+        }
+        let bind = |resting: &Resting| bind_again(&resting.listener, resting.asked, resting.address);
+        let bound = self.resting.iter().rev().map(bind).collect::<Result<Vec<_>, _>>()?;
+        self.resting.clear();
+        bound.into_iter().for_each(|bound| self.accept(bound));
+        Ok(())
     }
 
     fn accept(&mut self, bound: Bound) {

@@ -208,6 +208,20 @@ fn bind_one(listener: &Arc<Listener>, address: SocketAddr) -> Result<Bound, Bind
         .map_err(|source| BindError::Address { name: Arc::clone(&listener.config.name), address, source })
 }
 
+/// Bind `address` for a listener that was there before.
+fn bind_again(
+    listener: &Arc<ArcSwap<Listener>>,
+    asked: SocketAddr,
+    address: SocketAddr,
+) -> Result<Bound, BindError> {
+    match listen(address) {
+        Ok(socket) => Ok(Bound { listener: Arc::clone(listener), socket, asked, address }),
+        Err(source) => {
+            Err(BindError::Address { name: Arc::clone(&listener.load().config.name), address, source })
+        }
+    }
+}
+
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;

@@ -16,6 +16,6 @@ pub use connack::Connack;
 pub use connect::{Connect, ConnectError, Level};
 pub use fields::Fault;
 pub use packet::{FixedHeader, MAX_REMAINING, PacketError, PacketType};
-pub use reply::{DisconnectReason, Refusal, Reply, connack, disconnect_v5};
+pub use reply::{DISCONNECT, DisconnectReason, Refusal, Reply, connack, disconnect_v5};
 pub use request::{DISCONNECT_V311, connect_v311};
 pub use skim::{PacketSkim, PacketStart};

@@ -105,6 +105,10 @@ pub enum DisconnectReason {
     UseAnotherServer = 0x9C,
 }
 
+/// A client's goodbye, of every level: the broker forgets the Will (MQTT 3.1.1, 3.14.4). In MQTT 5 it stands for
+/// the reason 0x00 (3.14.2.1).
+pub const DISCONNECT: [u8; 2] = [0xE0, 0];
+
 /// A DISCONNECT for an MQTT 5 client. To older clients a server may not send one.
 #[must_use]
 pub const fn disconnect_v5(reason: DisconnectReason) -> Reply {

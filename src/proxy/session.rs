@@ -21,7 +21,7 @@ use super::handshake::Handshake;
 use super::opening::Opening;
 use super::{Inner, Rejection};
 use crate::config::Limits;
-use crate::drain::Watch;
+use crate::drain::{Asked, Watch};
 use crate::mqtt::{self, Connect, Level, Refusal, Reply};
 use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
@@ -144,14 +144,14 @@ impl Session {
                 }
                 ending => (ending, None),
             })?,
-            () = asked.as_mut() => return Err((Ending::Drained, None)),
+            Asked::Drain(_) = asked.as_mut() => return Err((Ending::Drained, None)),
         };
         self.account.introduce(&connect);
         let max_pending = self.limits.max_pending_size;
         let found = tokio::select! {
             found = self.find_broker(&connect, &packet) => found,
             ending = opening.hold(max_pending) => Err(ending),
-            () = asked => Err(Ending::Drained),
+            Asked::Drain(_) = asked => Err(Ending::Drained),
         };
         match found {
             Ok(found) => Ok((connect, found)),
@@ -214,6 +214,10 @@ impl Session {
         if let Some(metrics) = self.upstream.metrics(endpoint) {
             metrics.dial_seconds.record(began.elapsed().as_secs_f64());
         }
+        if endpoint.is_closed() {
+            // Its drain began while we dialled.
+            return Err(NotTaken::Next);
+        }
         let patience = pool.config().connack_timeout;
         let answer = offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
@@ -255,7 +259,9 @@ impl Session {
             max_packet_size: self.limits.max_packet_size,
         };
         // Asked with its endpoint, and with the whole gateway.
-        let watch = endpoint.drain(&self.account.shared.sessions).watch();
+        let key = Key { client_id: &connect.client_id, address: self.arrival.client.ip() };
+        let key = self.upstream.pool.home_key(&key);
+        let watch = endpoint.drain(&self.account.shared.sessions).watch_by(key);
         Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch, picked })
     }
 }

@@ -108,6 +108,10 @@ impl Reloads {
         H: Fn(Accepted) + Clone + Send + 'static,
     {
         self.follow().await;
+        // Whatever changed while nobody looked, such as during a drain.
+        if self.watch.is_some() && self.has_changed().await {
+            let _ = self.reload(Cause::Change, listeners).await;
+        }
         let mut daily = interval(DAILY);
         daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -125,6 +129,14 @@ impl Reloads {
                 }
                 _ = daily.tick() => self.look_at_certificates(listeners),
             }
+        }
+    }
+
+    /// Answer the next request with a no, for the gateway drains.
+    pub async fn refuse(&mut self, refusal: impl Fn() -> Refusal) {
+        match self.requests.recv().await {
+            Some(Request { answer, .. }) => drop(answer.send(Err(refusal()))),
+            None => std::future::pending().await,
         }
     }
 
@@ -198,8 +210,9 @@ impl Reloads {
                 let (sessions, drain) = (endpoint.sessions(), on_removal == OnLoss::Drain);
                 info!(upstream = %name, endpoint = %endpoint.name(), sessions, drain, "an endpoint is removed");
                 if drain {
-                    let (drain, window) = (endpoint.drain(&shared.sessions), after.drain.window);
-                    tokio::spawn(async move { drain.ask_over(window).await });
+                    let drain = endpoint.drain(&shared.sessions);
+                    let round = drain.begin(after.drain.terms());
+                    tokio::spawn(async move { drain.carry_out(&round).await });
                 }
             }
         }

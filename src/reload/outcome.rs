@@ -43,9 +43,14 @@ pub enum Refusal {
     /// Nothing to read again.
     #[error("this gateway was not started from a configuration file, so there is none to read again")]
     NoFile,
-    /// It drains.
+    /// It ends.
     #[error("the gateway is about to stop")]
     Stopping,
+    /// It was drained by hand.
+    #[error(
+        "the gateway drains, or is drained; `brokergate drain --cancel` puts it back to work, then reload"
+    )]
+    Draining,
     /// The file.
     #[error(transparent)]
     Config(#[from] ConfigErrors),

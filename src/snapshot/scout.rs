@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::UpstreamAtWork;
 use crate::config::{self, OnLoss, Probe, ProbeKind};
-use crate::drain::Drain;
+use crate::drain::{Drain, Terms};
 use crate::telemetry::ErrorChain;
 use crate::upstream::{Change, Changes, Endpoint};
 
@@ -40,8 +40,8 @@ pub(super) struct Scouts {
 pub(super) struct Goodbyes {
     /// The drain of all sessions.
     pub(super) sessions: Drain,
-    /// How long it takes to ask all of an endpoint's.
-    pub(super) window: Duration,
+    /// How goodbyes are said to an endpoint's.
+    pub(super) terms: Terms,
 }
 
 impl Goodbyes {
@@ -52,15 +52,16 @@ impl Goodbyes {
 
     /// It may come back: who comes then stays.
     fn to_down(&self, endpoint: &Endpoint) {
-        if let Some(drain) = endpoint.take_drain() {
+        // Who was drained by hand is asked already.
+        if let Some(drain) = Some(endpoint).filter(|it| !it.is_closed()).and_then(Endpoint::take_drain) {
             self.say(drain);
         }
     }
 
     /// What has begun is finished, whatever becomes of the snapshot.
     fn say(&self, drain: Drain) {
-        let window = self.window;
-        tokio::spawn(async move { drain.ask_over(window).await });
+        let round = drain.begin(self.terms);
+        tokio::spawn(async move { drain.carry_out(&round).await });
     }
 }
 

@@ -147,6 +147,17 @@ impl Course {
         }
     }
 
+    /// A packet of our own as this direction writes it, in the source's place.
+    pub(super) fn frame_packet(&self, packet: &[u8]) -> Vec<u8> {
+        match self.way {
+            // What a client sends is masked (RFC 6455, 5.3).
+            Way::Pass(_) => {
+                websocket::frame(Opcode::Binary, packet, Some(Mask::new(fastrand::u32(..).to_be_bytes())))
+            }
+            Way::Unwrap { .. } | Way::Wrap => packet.to_vec(),
+        }
+    }
+
     /// Whether the source said goodbye: DISCONNECT, or a close frame.
     pub(super) fn said_goodbye(&self) -> bool {
         self.said_disconnect || self.said_close()
@@ -202,7 +213,7 @@ impl Course {
         let mut at = start;
         // Where the payload gathered so far lies: it moves down over the headers between its pieces.
         let mut payload = start..start;
-        while at < bytes.len() && !self.said_close() {
+        while at < bytes.len() && !self.said_close() && !self.is_stopped() {
             let Way::Unwrap { frames, control, answer } = &mut self.way else { break };
             begin_message(&mut self.begins_message, frames, &mut bytes[at]);
             let (used, segment) = frames.next(&bytes[at..])?;
@@ -211,12 +222,13 @@ impl Course {
             match segment {
                 Segment::Data { mask } => {
                     mask.apply(&mut bytes[piece.clone()]);
-                    self.skim(&bytes[piece.clone()], Mask::NONE, &mut packet)?;
+                    let followed = self.skim(&bytes[piece.clone()], Mask::NONE, &mut packet)?;
+                    let piece = piece.start..piece.start + followed;
                     if payload.is_empty() {
                         payload = piece;
                     } else {
                         bytes.copy_within(piece, payload.end);
-                        payload.end += used;
+                        payload.end += followed;
                     }
                 }
                 Segment::Control { opcode, mask, last, .. } => {
@@ -233,6 +245,11 @@ impl Course {
             }
         }
         Ok(payload)
+    }
+
+    /// Whether a packet that we were to follow is whole: inside a frame that is unwrapped, it may be.
+    fn is_stopped(&self) -> bool {
+        self.stop == Some(Boundary::Packet) && self.packets.at_boundary()
     }
 
     fn follow_wrap(
@@ -260,7 +277,7 @@ impl Course {
         mut packet: impl FnMut(PacketStart),
     ) -> Result<usize, PacketError> {
         // Inside frames that pass unchanged a frame's end comes first.
-        let stop = self.stop == Some(Boundary::Packet) && matches!(self.way, Way::Wrap);
+        let stop = self.stop == Some(Boundary::Packet) && !matches!(self.way, Way::Pass(_));
         let mut at = 0;
         while at < payload.len() && !(stop && self.packets.at_boundary()) {
             let (used, start) = self.packets.next(&payload[at..], mask.advance(at).key())?;

@@ -21,6 +21,7 @@ pub use self::traffic::{AllTraffic, Flow, Traffic};
 
 use self::course::{Boundary, Course, Violation};
 use self::pump::{Fault, Progress, Pump};
+use crate::drain::{Asked, Will};
 use crate::mqtt::{self, Level};
 use crate::net::Stream;
 use crate::websocket::{self, Opcode, Side};
@@ -126,15 +127,18 @@ impl Tunnel {
 
     /// Pump until the session has ended and the goodbyes are said. `asked` is the drain's question.
     /// Dropping the future cuts the session where it stands.
-    pub async fn run(&mut self, asked: impl Future<Output = ()>, traffic: &Traffic) -> Ending {
+    pub async fn run(&mut self, asked: impl Future<Output = Asked>, traffic: &Traffic) -> Ending {
         let mut asked = pin!(asked);
         poll_fn(|cx| {
             // First what is there already: who asks before the tunnel runs does not take the CONNACK away.
             let ended = self.poll(cx, traffic);
-            if ended.is_ready() || self.ending.is_some() || asked.as_mut().poll(cx).is_pending() {
+            if ended.is_ready() || self.ending.is_some() {
                 return ended;
             }
-            self.part(Ending::Drained);
+            match asked.as_mut().poll(cx) {
+                Poll::Pending => return ended,
+                Poll::Ready(Asked::Drain(will)) => self.part_as_asked(Ending::Drained, will),
+            }
             self.poll(cx, traffic)
         })
         .await
@@ -265,6 +269,22 @@ impl Tunnel {
     /// We end the session: the client gets a goodbye at the next boundary, the broker none.
     fn part(&mut self, ending: Ending) {
         self.up.discard();
+        self.say_goodbye(ending);
+    }
+
+    /// The same, because somebody asked. Where its Will is not to fire, the broker gets a DISCONNECT in the
+    /// client's place, once the client's packet is whole: a client that stops within one has its Will fired.
+    fn part_as_asked(&mut self, ending: Ending, will: Will) {
+        if will == Will::Suppress && !self.up.course().said_goodbye() {
+            let disconnect = self.up.course().frame_packet(&mqtt::DISCONNECT);
+            self.up.leave_then_discard(disconnect);
+        } else {
+            self.up.discard();
+        }
+        self.say_goodbye(ending);
+    }
+
+    fn say_goodbye(&mut self, ending: Ending) {
         match self.disconnect(&ending) {
             Some(mut goodbye) => {
                 goodbye.extend(close_frame(&ending));

@@ -44,6 +44,8 @@ enum Stage {
     Flowing,
     /// Bytes flow until our own last words can be inserted; then the direction finishes.
     Leaving,
+    /// The same, but the direction discards then.
+    Parting,
     /// What waits is written, the sink's write side closed, and what still comes thrown away until the
     /// source ends: a stream dropped with bytes unread is reset, and takes our last words with it.
     Discarding,
@@ -132,6 +134,9 @@ impl Pump {
             if self.stage == Stage::Leaving && self.insert.is_empty() {
                 self.stage = Stage::Finishing;
             }
+            if self.stage == Stage::Parting && self.insert.is_empty() {
+                self.stage = Stage::Discarding;
+            }
             match self.stage {
                 Stage::Finishing => {
                     ready!(self.poll_shutdown(cx, sink)).map_err(|_| Fault::Sink)?;
@@ -160,7 +165,7 @@ impl Pump {
 
     /// Read nothing more; write what waits and close the sink's write side.
     pub(super) fn finish(&mut self) {
-        if matches!(self.stage, Stage::Flowing | Stage::Leaving) {
+        if matches!(self.stage, Stage::Flowing | Stage::Leaving | Stage::Parting) {
             self.enter(Stage::Finishing);
         }
     }
@@ -171,6 +176,16 @@ impl Pump {
             self.enter(Stage::Leaving);
             self.insert = last;
             self.course.stop_at(boundary);
+        }
+    }
+
+    /// Go on to the end of the source's packet, say `last` in its place, close the sink's write side, and throw
+    /// away what still comes.
+    pub(super) fn leave_then_discard(&mut self, last: Vec<u8>) {
+        if self.stage == Stage::Flowing {
+            self.enter(Stage::Parting);
+            self.insert = last;
+            self.course.stop_at(Boundary::Packet);
         }
     }
 

@@ -13,7 +13,7 @@ use super::balance::stable_hash;
 use super::health::{Change, Event, Health, Streak, slow_start};
 use super::history::History;
 use crate::config;
-use crate::drain::Drain;
+use crate::drain::{Drain, Progress, Terms};
 
 /// A broker address of a pool.
 pub struct Endpoint {
@@ -35,6 +35,10 @@ struct Record {
     history: History,
     /// Who asks the sessions that it has, once there was one.
     drain: Mutex<Option<Drain>>,
+    /// The drain of those that it lost when it went down.
+    lost: Mutex<Option<Drain>>,
+    /// Nobody is sent there, because somebody drained it.
+    is_closed: AtomicBool,
 }
 
 /// What dials and probes have told.
@@ -143,14 +147,55 @@ impl Endpoint {
     /// when there never were any.
     #[must_use]
     pub fn take_drain(&self) -> Option<Drain> {
-        self.own_drain().take()
+        let drain = self.own_drain().take();
+        if drain.is_some() {
+            self.lost().clone_from(&drain);
+        }
+        drain
     }
 
-    /// Whether it is picked: its probes do not say that it is down, and it is not avoided, or a trial is due.
+    /// Take it out of work by hand, and say goodbye to its sessions on a task of its own: within a runtime.
+    /// Whoever dials it now tries the next, or is asked with the others.
+    pub fn close(&self, gateway: &Drain, terms: Terms) {
+        self.record.is_closed.store(true, Ordering::Release);
+        let drain = self.drain(gateway);
+        let round = drain.begin(terms);
+        tokio::spawn(async move { drain.carry_out(&round).await });
+    }
+
+    /// Put it back to work: who was not asked yet stays. It starts slowly, as after any return. Whether it was
+    /// out of work.
+    pub fn reopen(&self, now: Instant) -> bool {
+        if let Some(drain) = &*self.own_drain() {
+            drain.cancel();
+        }
+        let mut beliefs = self.beliefs();
+        if beliefs.dials.avoided_until().is_none() {
+            beliefs.dials = Health::Returned { since: now };
+        }
+        self.record.is_closed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether it was taken out of work by hand.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.record.is_closed.load(Ordering::Acquire)
+    }
+
+    /// How far its drain is; `None` while none is under way.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        let own = self.own_drain().as_ref().and_then(Drain::progress);
+        let own = own.map(|progress| Progress { left: self.sessions(), ..progress });
+        own.or_else(|| self.lost().as_ref().and_then(Drain::progress).filter(|progress| progress.left > 0))
+    }
+
+    /// Whether it is picked: it was not taken out of work, its probes do not say that it is down, and it is not
+    /// avoided, or a trial is due.
     #[must_use]
     pub fn is_up(&self, now: Instant) -> bool {
         let Beliefs { dials, probes } = *self.beliefs();
-        dials.is_open(now) && !(self.probed && probes.is_down())
+        dials.is_open(now) && !(self.probed && probes.is_down()) && !self.is_closed()
     }
 
     /// How much of its weight counts, in percent: less than all for a while after its return.
@@ -232,11 +277,15 @@ impl Endpoint {
         self.record.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lost(&self) -> MutexGuard<'_, Option<Drain>> {
+        self.record.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn beliefs(&self) -> MutexGuard<'_, Beliefs> {
         self.record.beliefs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn max_sessions(&self) -> usize {
+    pub(super) fn max_sessions(&self) -> usize {
         self.config.max_sessions.unwrap_or(usize::MAX)
     }
 }

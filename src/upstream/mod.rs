@@ -15,6 +15,7 @@ mod members;
 mod offer;
 mod probe;
 mod proxy_protocol;
+mod rebalance;
 mod resolve;
 mod source_address;
 mod upgrade;
@@ -31,6 +32,7 @@ use self::balance::{Candidate, Standing, Weighted};
 use self::endpoint::{Leave, Slot, Trial};
 use self::health::Event;
 use self::members::{Answers, assemble};
+use self::rebalance::Rebalance;
 use self::source_address::SourceAddresses;
 use crate::config::{self, Balance};
 use crate::net::SocketOptions;
@@ -44,6 +46,7 @@ pub use self::health::{Change, Health};
 pub use self::history::{Failure, History, Probed};
 pub use self::offer::{Answer, First, OfferError, offer};
 pub use self::probe::ProbeError;
+pub use self::rebalance::NoRebalance;
 pub use self::resolve::Resolver;
 
 /// How often a handshake is let in while no endpoint is up.
@@ -65,6 +68,8 @@ pub struct Pool {
     balancer: Mutex<Balancer>,
     /// When a handshake was last let in although no endpoint was up.
     last_chance: Mutex<Option<Instant>>,
+    /// The latest rebalance, of the pools before and after a reload too.
+    rebalance: Arc<Rebalance>,
 }
 
 /// What picks share. Its lock is held for one pick, so that rounds and caps are exact.
@@ -181,6 +186,7 @@ impl Pool {
             tls,
             balancer: Mutex::new(balancer),
             last_chance: Mutex::default(),
+            rebalance: old.map(|old| Arc::clone(&old.rebalance)).unwrap_or_default(),
         })
     }
 
@@ -233,8 +239,9 @@ impl Pool {
     /// only restarted is found before its avoided time is over, and not by a herd.
     #[must_use]
     pub fn takes_chance(&self, now: Instant) -> bool {
-        // What its probes say is down is not dialled.
-        if self.endpoints.load().iter().all(|endpoint| endpoint.is_down_by_probe()) {
+        // What its probes say is down, or was drained, is not dialled.
+        let is_dialled = |endpoint: &Arc<Endpoint>| !endpoint.is_down_by_probe() && !endpoint.is_closed();
+        if !self.endpoints.load().iter().any(is_dialled) {
             return false;
         }
         let mut last = self.last_chance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,7 +261,7 @@ impl Pool {
         let endpoints = self.endpoints.load();
         for backup in [false, true] {
             self.survey(&endpoints, &mut balancer.candidates, backup, tried, now);
-            while let Some(place) = self.choose(&mut balancer, key) {
+            while let Some(place) = self.choose(&mut balancer, key, now) {
                 if let Some(picked) = endpoints.get(place).and_then(|endpoint| take(endpoint, now)) {
                     return Ok(picked);
                 }
@@ -278,6 +285,8 @@ impl Pool {
         now: Instant,
     ) {
         candidates.clear();
+        let slow_start =
+            if self.rebalance.is_under_way(now) { Duration::ZERO } else { self.config.slow_start };
         candidates.extend(endpoints.iter().map(|endpoint| {
             let standing = if endpoint.config().backup != backup || !endpoint.is_up(now) {
                 Standing::Out
@@ -287,12 +296,12 @@ impl Pool {
                 Standing::Open
             };
             let weight = endpoint.config().weight.value();
-            let share = endpoint.share(self.config.slow_start, now);
+            let share = endpoint.share(slow_start, now);
             Candidate { weight, share, sessions: endpoint.sessions(), seed: endpoint.seed, standing }
         }));
     }
 
-    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>) -> Option<usize> {
+    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>, now: Instant) -> Option<usize> {
         let Balancer { weighted, candidates } = balancer;
         match self.config.balance {
             Balance::LeastSessions => balance::fewest_sessions(candidates, fastrand::u32(..)),
@@ -302,6 +311,10 @@ impl Pool {
             }
             Balance::SourceAddress => {
                 balance::highest_score(candidates, balance::stable_hash_of_address(key.address))
+            }
+            // Rounds alone would send those who are to move everywhere.
+            Balance::Weighted | Balance::ClientId if self.rebalance.is_under_way(now) => {
+                balance::fewest_sessions(candidates, fastrand::u32(..))
             }
             Balance::Weighted | Balance::ClientId => weighted.pick(candidates),
         }
@@ -328,7 +341,7 @@ fn last_resort(endpoints: &[Arc<Endpoint>], tried: &Tried, now: Instant) -> Resu
         return Err(NoEndpoint::Full);
     }
     untried()
-        .filter(|endpoint| !endpoint.is_full() && !endpoint.is_down_by_probe())
+        .filter(|endpoint| !endpoint.is_full() && !endpoint.is_down_by_probe() && !endpoint.is_closed())
         .min_by_key(|endpoint| endpoint.health().avoided_until())
         .and_then(|endpoint| Some(Picked { slot: endpoint.take_slot()?, trial: None }))
         .ok_or(NoEndpoint::Down)

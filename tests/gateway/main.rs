@@ -11,6 +11,7 @@ mod drain;
 mod endings;
 mod failover;
 mod forwarded;
+mod goodbye;
 mod handshake;
 mod harness;
 mod health;

@@ -194,7 +194,7 @@ function updateEndpoint(node, upstream, endpoint, { now }) {
   two(error, endpoint.error ? ago(endpoint.error.at, now) : "none", endpoint.state === "up" && endpoint.error ? cause(endpoint, endpoint.error.words) : "");
   error.dataset.none = !endpoint.error;
   probe.dataset.none = !endpoint.probe;
-  const drains = endpoint.state === "draining";
+  const drains = endpoint.state === "draining" || endpoint.state === "drained";
   const query = `upstream=${encodeURIComponent(upstream.name)}&endpoint=${encodeURIComponent(endpoint.name)}`;
   const act = drains ? {
     path: `/resume?${query}`,
@@ -249,7 +249,7 @@ function facts(status) {
 }
 
 function controls(status) {
-  const drain = status.stage === "draining" ? {
+  const drain = status.stage === "draining" || status.stage === "drained" ? {
     path: "/resume", words: "Resume", title: "Cancel the drain?", effect: "The gateway takes clients again.",
   } : {
     path: "/drain", words: "Drain the gateway", title: "Drain the gateway?",

@@ -8,6 +8,7 @@ export const STATES = {
   trial: ["◐", "on trial", "wait"],
   down: ["■", "down", "bad"],
   draining: ["▽", "draining", "wait"],
+  drained: ["▽", "drained", "wait"],
 };
 
 export const state = (endpoint) => STATES[endpoint.state] ?? ["?", endpoint.state, "wait"];
@@ -72,7 +73,7 @@ export function spark(values) {
 /** The trouble with an endpoint; `null` while it is up. */
 function troubleAt(upstream, endpoint, { now }) {
   const [, words, level] = state(endpoint);
-  if (endpoint.state === "up" || endpoint.state === "draining") return null;
+  if (["up", "draining", "drained"].includes(endpoint.state)) return null;
   const byProbe = endpoint.state === "down";
   const rest = endpoint.avoided_seconds ? `Nobody is sent there for ${span(endpoint.avoided_seconds)}; then one session tries it.`
     : byProbe ? "Nobody is sent there until its probes pass." : "The next session that tries it decides.";
@@ -93,7 +94,10 @@ export function troubles(status) {
   const add = (key, level, title, more) => list.push({ key, level, title, when: "", cause: "", todo: "", ...more });
   if (status.stage === "draining") {
     const left = status.left == null ? "" : `${plural(status.left, "session")} left. `;
-    add("stage", "wait", "The gateway drains", { todo: `${left}It takes nobody new and ends when all have left.` });
+    add("stage", "wait", "The gateway drains", { todo: `${left}It takes nobody new.` });
+  }
+  if (status.stage === "drained") {
+    add("stage", "wait", "The gateway is drained", { todo: "It waits to be stopped, or to be put back to work." });
   }
   for (const upstream of status.upstreams) {
     if (!upstream.available) {
@@ -138,6 +142,7 @@ export function verdict(status, list) {
   const bad = list.filter(({ level }) => level === "bad").length;
   if (bad) return ["bad", "✖", bad === 1 ? "One thing is broken" : `${bad} things are broken`];
   if (status.stage === "draining") return ["wait", "▽", "Draining"];
+  if (status.stage === "drained") return ["wait", "▽", "Drained"];
   if (list.length) return ["wait", "▲", list.length === 1 ? "It works; one thing to look at" : `It works; ${list.length} things to look at`];
   return ["good", "✔", "All is well"];
 }

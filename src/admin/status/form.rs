@@ -17,10 +17,12 @@ pub struct Status {
     pub started: String,
     /// How long ago that is.
     pub uptime_seconds: u64,
-    /// `starting`, `ready` or `draining`.
+    /// `starting`, `ready`, `draining` or `drained`.
     pub stage: String,
     /// Sessions that have not ended, while draining.
     pub left: Option<u64>,
+    /// The gateway's drain, while there is one.
+    pub drain: Option<Drain>,
     /// Sessions in all.
     pub sessions: Sessions,
     /// What flows, over the last five seconds.
@@ -103,6 +105,26 @@ pub struct Upstream {
     pub available: bool,
     /// In the file's order.
     pub endpoints: Vec<Endpoint>,
+    /// The rebalance, while one is under way; `left` are those who were not asked yet.
+    pub rebalance: Option<Drain>,
+}
+
+/// How far goodbyes are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drain {
+    /// Sessions that are to be asked.
+    pub total: u64,
+    /// Those that were.
+    pub asked: u64,
+    /// Those that are still here.
+    pub left: u64,
+    /// How long ago it began.
+    pub since_seconds: f64,
+    /// How soon what is left is cut; 0 once that is over.
+    pub deadline_seconds: f64,
+    /// `fire` or `suppress`.
+    pub will: String,
 }
 
 /// Whether an endpoint is picked, and why not.
@@ -121,6 +143,8 @@ pub enum State {
     Down,
     /// Its sessions are asked to go, and nobody is sent there.
     Draining,
+    /// It has no sessions any more, and nobody is sent there.
+    Drained,
     /// A word of a later version.
     #[default]
     #[serde(other)]
@@ -138,6 +162,7 @@ impl State {
             Self::Trial => "on trial",
             Self::Down => "down",
             Self::Draining => "draining",
+            Self::Drained => "drained",
             Self::Unknown => "unknown",
         }
     }
@@ -171,6 +196,8 @@ pub struct Endpoint {
     pub probe: Option<LastProbe>,
     /// The last dial that failed, or CONNECT that it did not take.
     pub error: Option<LastError>,
+    /// Its drain, while there is one.
+    pub drain: Option<Drain>,
 }
 
 /// A probe.

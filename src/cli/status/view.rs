@@ -243,7 +243,7 @@ const fn color(state: State) -> Color {
     match state {
         State::Up => Color::None,
         State::Avoided | State::Down => Color::Bad,
-        State::TrialDue | State::Trial | State::Draining | State::Unknown => Color::Wait,
+        State::TrialDue | State::Trial | State::Draining | State::Drained | State::Unknown => Color::Wait,
     }
 }
 
@@ -278,7 +278,7 @@ fn why(endpoint: &Endpoint, now: &str) -> Option<String> {
     let dial =
         || endpoint.error.as_ref().map(|error| format!("{}: {}", ago(&error.at, now), short(&error.words)));
     match endpoint.state {
-        State::Up | State::Draining => None,
+        State::Up | State::Draining | State::Drained => None,
         State::Down => probe(),
         _ => dial(),
     }

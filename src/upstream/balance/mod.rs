@@ -1,10 +1,12 @@
 //! Balance: which of the candidates. Pure functions over a slice: no clock, no lock, no sockets.
 
+mod excess;
 mod hash;
 mod least_sessions;
 mod rendezvous;
 mod weighted;
 
+pub(super) use excess::excess;
 pub(super) use hash::{stable_hash, stable_hash_of_address};
 pub(super) use least_sessions::fewest_sessions;
 pub(super) use rendezvous::{highest_score, highest_score_below_bound};

@@ -136,6 +136,15 @@ impl Client {
         heard
     }
 
+    /// Wait until it is sent away, however long that takes.
+    pub async fn sent_away(&mut self) {
+        while let Some(Ok(message)) = self.socket.next().await {
+            if message.is_close() {
+                return;
+            }
+        }
+    }
+
     /// Everything until the close: its code, or `None` when there was no close frame.
     pub async fn hear_close(&mut self) -> Option<u16> {
         loop {

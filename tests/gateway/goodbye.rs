@@ -1,0 +1,455 @@
+//! Goodbyes by hand: of the gateway, of one endpoint, and of those who are too many; and what brokers hear of it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use brokergate::reload::Refusal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use super::harness::{
+    Broker, Client, Crew, Gate, KINDS, Kind, Session, connect_v3, connect_v5, publish, raw, simple, until,
+    within,
+};
+
+/// POST to the admin listener: the status and the words.
+async fn post(gate: &Gate, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(gate.admin()).await.unwrap();
+    let request =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Brokergate: 1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+    let words = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (answer[9..12].parse().unwrap(), words)
+}
+
+async fn done(gate: &Gate, path: &str) -> String {
+    let (status, words) = post(gate, path).await;
+    assert_eq!(status, 200, "{path}: {words}");
+    words
+}
+
+async fn get(gate: &Gate, path: &str) -> String {
+    raw(gate.admin(), format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await
+}
+
+/// Wait until `/status` has these words.
+async fn told(gate: &Gate, words: &str) {
+    within(words, async { while !get(gate, "/status").await.contains(words) {} }).await;
+}
+
+/// The command, and what it says.
+async fn command(gate: &Gate, arguments: &[&str]) -> (Option<i32>, String) {
+    let command = Command::new(env!("CARGO_BIN_EXE_brokergate"))
+        .args(arguments)
+        .args(["--admin", &gate.admin().to_string()])
+        .output();
+    let output = within("the command", command).await.unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// A client that a broker has welcomed.
+async fn join(gate: &Gate, name: &str) -> Client {
+    let mut client = Client::plain(gate.plain()).await;
+    client.say(&connect_v3(name, 60)).await;
+    assert_eq!(client.hear_mqtt(4).await, [0x20, 2, 0, 0]);
+    client
+}
+
+async fn join_all(gate: &Gate, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for number in 0..count {
+        clients.push(join(gate, &format!("client-{number}")).await);
+    }
+    clients
+}
+
+fn sessions(gate: &Gate) -> Vec<usize> {
+    let snapshot = gate.shared.snapshot.load();
+    snapshot.pools["brokers"].pool.endpoints().iter().map(|endpoint| endpoint.sessions()).collect()
+}
+
+/// A client that comes back at once whenever it is sent away, and counts how often.
+fn loyal(mut client: Client, to: SocketAddr, name: String, moves: Arc<AtomicUsize>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            // However long that takes.
+            client.sent_away().await;
+            moves.fetch_add(1, Ordering::Relaxed);
+            client = Client::plain(to).await;
+            client.say(&connect_v3(&name, 60)).await;
+            client.hear_mqtt(4).await;
+        }
+    })
+}
+
+const SUPPRESS: &str = "[drain]\nwindow = \"0s\"\ngrace = \"5s\"\nwill = \"suppress\"";
+
+#[tokio::test]
+async fn a_will_that_is_suppressed_is_a_disconnect_in_the_clients_place() {
+    for kind in KINDS {
+        for (connect, told) in
+            [(connect_v5("new", 60), &[0xE0, 2, 0x8B, 0][..]), (connect_v3("old", 60), &[])]
+        {
+            let Session { mut gate, mut client, mut visit, .. } =
+                Session::open(kind, &connect, SUPPRESS).await;
+            gate.ask();
+            assert_eq!(visit.hear_all().await, [0xE0, 0], "{kind:?}");
+            assert_eq!(client.hear_all().await, (told.to_vec(), Some(1001)), "{kind:?}");
+            drop((client, visit));
+            gate.ended("drained", "gateway").await;
+            gate.stopped().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_disconnect_waits_for_the_clients_packet() {
+    for kind in KINDS {
+        let Session { mut gate, mut client, mut visit, .. } =
+            Session::open(kind, &connect_v5("one", 60), SUPPRESS).await;
+        let packet = publish(5, 100);
+        let frame = brokergate::websocket::frame(
+            brokergate::websocket::Opcode::Binary,
+            &[&packet[..], &packet].concat(),
+            Some(brokergate::websocket::Mask::new([1, 2, 3, 4])),
+        );
+        client.say_raw(&frame[..50]).await;
+        let begun = visit.hear(40).await;
+        gate.ask();
+        assert_eq!(client.hear_all().await, (vec![0xE0, 2, 0x8B, 0], Some(1001)));
+        client.say_raw(&frame[50..]).await;
+        let heard = [begun, visit.hear_all().await].concat();
+        // A frame that passes unchanged is whole; one that is unwrapped ends with the packet.
+        let packets = if kind == Kind::Ws { [&packet[..], &packet].concat() } else { packet };
+        assert_eq!(heard, [&packets[..], &[0xE0, 0]].concat(), "{kind:?}");
+        drop((client, visit));
+        gate.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_said_disconnect_is_not_spoken_for() {
+    let Session { mut gate, mut client, mut visit, .. } =
+        Session::open(Kind::Mqtt, &connect_v3("one", 60), SUPPRESS).await;
+    client.say(&[0xE0, 0]).await;
+    assert_eq!(visit.hear(2).await, [0xE0, 0]);
+    gate.ask();
+    assert!(visit.hear_all().await.is_empty());
+    drop((client, visit));
+    gate.stopped().await;
+}
+
+#[tokio::test]
+async fn one_endpoint_is_drained_and_put_back_to_work() {
+    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
+    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], "")).await;
+    let mut clients = join_all(&gate, 4).await;
+    assert_eq!(sessions(&gate), [2, 2]);
+    let of_first = format!("upstream=brokers&endpoint={}", first.name().replace(':', "%3A"));
+    let words = done(&gate, &format!("/drain?{of_first}")).await;
+    assert!(words.contains("2 sessions"), "{words}");
+    let (mut kept, mut sent_away) = (Vec::new(), 0);
+    for (number, mut client) in clients.drain(..).enumerate() {
+        if first.clients().contains(&format!("client-{number}")) {
+            assert_eq!(client.hear_close().await, Some(1001));
+            sent_away += 1;
+        } else {
+            kept.push(client);
+        }
+    }
+    assert_eq!((sent_away, kept.len()), (2, 2));
+    told(&gate, "\"state\":\"drained\"").await;
+    let up = format!("brokergate_endpoint_up{{upstream=\"brokers\",endpoint=\"{}\"}}", first.name());
+    assert!(get(&gate, "/metrics").await.contains(&format!("{up} 0\n")));
+    // New ones go elsewhere, and nobody who was not asked is disturbed.
+    kept.extend(join_all(&gate, 3).await);
+    assert_eq!(sessions(&gate), [0, 5]);
+    assert!(done(&gate, &format!("/drain?{of_first}")).await.contains("already"));
+    done(&gate, &format!("/resume?{of_first}")).await;
+    assert!(get(&gate, "/metrics").await.contains(&format!("{up} 1\n")));
+    kept.extend(join_all(&gate, 4).await);
+    assert_eq!(sessions(&gate), [2, 7], "rounds go on");
+}
+
+#[tokio::test]
+async fn the_only_endpoint_that_is_drained_leaves_none() {
+    let crew = Crew::serve("").await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), "")).await;
+    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", crew.name())).await;
+    let refused = Client::open(gate.plain(), false, &[("sec-websocket-protocol", "mqtt")]).await;
+    assert_eq!(refused.err().unwrap().status(), 503);
+    assert_eq!(gate.metric("brokergate_rejections_total{reason=\"no_endpoint\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn whoever_dials_an_endpoint_that_is_drained_tries_the_next() {
+    let (slow, crew) = (Broker::listen().await, Crew::serve("").await);
+    let gate = Gate::start(&simple(&[slow.ws(), crew.endpoint.clone()], "")).await;
+    let mut client = Client::plain(gate.plain()).await;
+    client.say(&connect_v3("one", 60)).await;
+    // Its handshake waits for an answer.
+    let mut stream = slow.accept().await;
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        assert!(within("a handshake", stream.read_buf(&mut asked)).await.unwrap() > 0);
+    }
+    let name = format!("ws%3A%2F%2F{}%2Fmqtt", slow.address());
+    let name = if get(&gate, "/status").await.contains("ws://") { name } else { slow.address().to_string() };
+    done(&gate, &format!("/drain?upstream=brokers&endpoint={name}")).await;
+    let asked = String::from_utf8(asked).unwrap();
+    let key = asked
+        .lines()
+        .find_map(|line| line.to_lowercase().starts_with("sec-websocket-key").then(|| line[19..].trim()));
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.unwrap().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    assert_eq!(client.hear_mqtt(4).await, [0x20, 2, 0, 0]);
+    assert_eq!(crew.clients(), ["one"]);
+}
+
+#[tokio::test]
+async fn a_drain_that_is_cancelled_serves_again_on_the_same_address() {
+    let crew = Crew::serve("").await;
+    let mut gate = Gate::start(&simple(
+        std::slice::from_ref(&crew.endpoint),
+        "[drain]\nwindow = \"10m\"\ngrace = \"10m\"",
+    ))
+    .await;
+    let mut clients = join_all(&gate, 3).await;
+    done(&gate, "/drain").await;
+    // The first at once, the others in minutes.
+    assert_eq!(clients.remove(0).hear_close().await, Some(1001));
+    told(&gate, "\"stage\":\"draining\"").await;
+    assert!(get(&gate, "/ready").await.ends_with("draining\n"));
+    assert!(TcpStream::connect(gate.plain()).await.is_err(), "nothing listens");
+    assert!(matches!(gate.reload().await, Err(Refusal::Draining)));
+    assert!(done(&gate, "/drain").await.contains("already"));
+    done(&gate, "/resume").await;
+    assert!(get(&gate, "/ready").await.starts_with("HTTP/1.0 200"));
+    clients.push(join(&gate, "late").await);
+    assert_eq!(sessions(&gate), [3]);
+    for client in &mut clients {
+        client.say(&[0xC0, 0]).await;
+    }
+    // A signal is another matter: and a second one cuts what would take minutes.
+    gate.ask();
+    told(&gate, "\"stage\":\"draining\"").await;
+    assert_eq!(post(&gate, "/resume").await.0, 409);
+    gate.cut();
+    gate.stopped().await;
+}
+
+#[tokio::test]
+async fn a_signal_joins_a_drain_by_hand_and_ends_one_that_is_done() {
+    for is_done in [false, true] {
+        let crew = Crew::serve("").await;
+        let mut gate = Gate::start(&simple(
+            std::slice::from_ref(&crew.endpoint),
+            "[drain]\nwindow = \"1s\"\ngrace = \"5s\"",
+        ))
+        .await;
+        let clients = join_all(&gate, 4).await;
+        let began = Instant::now();
+        done(&gate, "/drain").await;
+        if is_done {
+            let leaving =
+                clients.into_iter().map(|mut client| tokio::spawn(async move { client.hear_close().await }));
+            for left in leaving.collect::<Vec<_>>() {
+                assert_eq!(left.await.unwrap(), Some(1001));
+            }
+            told(&gate, "\"stage\":\"drained\"").await;
+            assert!(get(&gate, "/ready").await.ends_with("drained\n"));
+            gate.ask();
+            gate.stopped().await;
+        } else {
+            let leaving: Vec<_> = clients
+                .into_iter()
+                .map(|mut client| tokio::spawn(async move { client.hear_close().await }))
+                .collect();
+            gate.ask();
+            gate.stopped().await;
+            for left in leaving {
+                assert_eq!(left.await.unwrap(), Some(1001));
+            }
+            assert!(began.elapsed() >= Duration::from_millis(700), "the window goes on");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_command_waits_until_nobody_is_left() {
+    let crew = Crew::serve("").await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), "")).await;
+    let clients = join_all(&gate, 5).await;
+    let leaving: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| tokio::spawn(async move { client.hear_close().await }))
+        .collect();
+    let (code, words) = command(&gate, &["drain", "--wait", "--window", "500ms"]).await;
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.starts_with("the gateway drains\n") && words.ends_with("done\n"), "{words}");
+    assert!(words.contains("sessions left"), "{words}");
+    for left in leaving {
+        assert_eq!(left.await.unwrap(), Some(1001));
+    }
+    assert_eq!(gate.metric("brokergate_sessions"), 0.0);
+    let (code, words) = command(&gate, &["drain", "--cancel"]).await;
+    assert_eq!((code, words.as_str()), (Some(0), "the gateway serves again\n"));
+    // Of one endpoint.
+    let _client = join(&gate, "one").await;
+    let of = ["drain", "--upstream", "brokers", "--endpoint", &crew.name(), "--window", "0s", "--wait"];
+    let leaving = tokio::spawn(async move {
+        let mut client = _client;
+        client.hear_close().await
+    });
+    let (code, words) = command(&gate, &of).await;
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(leaving.await.unwrap(), Some(1001));
+    // Wrong usage, and what there is not.
+    assert_eq!(command(&gate, &["drain", "--upstream", "brokers"]).await.0, Some(2));
+    assert_eq!(command(&gate, &["drain", "--window", "soon"]).await.0, Some(2));
+    let (code, words) = command(&gate, &["rebalance", "borkers"]).await;
+    assert_eq!(code, Some(1));
+    assert!(words.contains("did you mean `brokers`?"), "{words}");
+}
+
+#[tokio::test]
+async fn mistakes_name_what_there_is() {
+    let crew = Crew::serve("").await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), "")).await;
+    for (path, status, words) in [
+        ("/drain?upstream=borkers&endpoint=a", 404, "did you mean `brokers`?"),
+        ("/drain?upstream=brokers&endpoint=a", 404, "there is 127.0.0.1:"),
+        ("/drain?upstream=brokers", 400, "name the endpoint too"),
+        ("/drain?endpoint=a", 400, "upstream too"),
+        ("/drain?windwo=1s", 400, "did you mean `window`?"),
+        ("/rebalance", 400, "name the upstream"),
+        ("/rebalance?upstream=a", 404, "there is brokers"),
+        ("/resume?upstream=a", 404, "there is brokers"),
+    ] {
+        let (found, told) = post(&gate, path).await;
+        assert_eq!(found, status, "{path}: {told}");
+        assert!(told.contains(words), "{path}: {told}");
+    }
+    assert!(get(&gate, "/drain").await.starts_with("HTTP/1.0 405"));
+}
+
+#[tokio::test]
+async fn a_rebalance_moves_as_many_as_are_too_many_and_nobody_twice() {
+    let (first, second) = (Crew::serve("weight = 2").await, Crew::serve("").await);
+    let more = "[drain]\nwindow = \"1s\"\ngrace = \"2s\"";
+    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
+    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
+    let clients = join_all(&gate, 60).await;
+    assert_eq!(sessions(&gate), [0, 60]);
+    done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
+    let moves: Vec<_> = (0..60).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let staying: Vec<_> = clients
+        .into_iter()
+        .zip(&moves)
+        .enumerate()
+        .map(|(number, (client, moves))| {
+            loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(moves))
+        })
+        .collect();
+    let words = done(&gate, "/rebalance?upstream=brokers").await;
+    assert!(words.contains("40 sessions are asked to move"), "{words}");
+    assert_eq!(post(&gate, "/rebalance?upstream=brokers").await.0, 409);
+    told(&gate, "\"rebalance\":{\"total\":40,").await;
+    until("the spread", || sessions(&gate) == [40, 20]).await;
+    let all = || moves.iter().map(|moves| moves.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    until("all who were asked", || all().iter().sum::<usize>() == 40).await;
+    told(&gate, "\"rebalance\":null").await;
+    assert!(all().iter().all(|moves| *moves <= 1), "{:?}", all());
+    // There is nobody to move any more.
+    let words = done(&gate, "/rebalance?upstream=brokers").await;
+    assert!(words.contains(" 0 sessions"), "{words}");
+    assert_eq!(sessions(&gate), [40, 20]);
+    staying.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_rebalance_by_client_id_moves_who_is_not_at_home() {
+    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
+    let more = "balance = \"client-id\"\n[drain]\nwindow = \"500ms\"\ngrace = \"1s\"";
+    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
+    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
+    let clients = join_all(&gate, 40).await;
+    done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
+    let moves: Vec<_> = (0..40).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let staying: Vec<_> = clients
+        .into_iter()
+        .zip(&moves)
+        .enumerate()
+        .map(|(number, (client, moves))| {
+            loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(moves))
+        })
+        .collect();
+    let words = done(&gate, "/rebalance?upstream=brokers").await;
+    let moving: usize = words.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((8..=32).contains(&moving), "{words}");
+    until("all who are not at home", || first.count() == moving).await;
+    assert_eq!(sessions(&gate).iter().sum::<usize>(), 40);
+    assert!(moves.iter().all(|moves| moves.load(Ordering::Relaxed) <= 1));
+    staying.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_rebalance_that_is_cancelled_asks_nobody_more() {
+    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
+    let more = "[drain]\nwindow = \"10m\"\ngrace = \"5s\"";
+    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
+    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
+    let _clients = join_all(&gate, 10).await;
+    done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
+    done(&gate, "/rebalance?upstream=brokers").await;
+    gate.ended("drained", "gateway").await;
+    assert!(done(&gate, "/resume?upstream=brokers").await.contains("cancelled"));
+    told(&gate, "\"rebalance\":null").await;
+    assert_eq!(gate.metric("brokergate_sessions_ended_total{reason=\"drained\",by=\"gateway\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn goodbyes_keep_their_pace() {
+    let crew = Crew::serve("").await;
+    let gate = Gate::start(&simple(
+        std::slice::from_ref(&crew.endpoint),
+        "[drain]\nwindow = \"3s\"\ngrace = \"5s\"",
+    ))
+    .await;
+    let clients = join_all(&gate, 150).await;
+    let times = Arc::<Mutex<Vec<Instant>>>::default();
+    let leaving: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            let times = Arc::clone(&times);
+            tokio::spawn(async move {
+                assert_eq!(client.hear_close().await, Some(1001));
+                times.lock().unwrap().push(Instant::now());
+            })
+        })
+        .collect();
+    done(&gate, "/drain").await;
+    for left in leaving {
+        left.await.unwrap();
+    }
+    let mut times = times.lock().unwrap().clone();
+    times.sort();
+    for (place, begin) in times.iter().enumerate() {
+        let second =
+            times[place..].iter().take_while(|at| at.duration_since(*begin) < Duration::from_secs(1));
+        // 50 a second, a tenth of that, and what a busy machine delivers late.
+        assert!(second.count() <= 60, "in the second from {place} on");
+    }
+    let all = times.last().unwrap().duration_since(times[0]);
+    assert!(all > Duration::from_millis(2500), "{all:?}");
+}
