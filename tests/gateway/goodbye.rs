@@ -412,10 +412,10 @@ async fn a_rebalance_that_is_cancelled_asks_nobody_more() {
     let _clients = join_all(&gate, 10).await;
     done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
     done(&gate, "/rebalance?upstream=brokers").await;
-    gate.ended("drained", "gateway").await;
+    told(&gate, "\"rebalance\":{\"total\":5,\"asked\":1,\"left\":4,").await;
     assert!(done(&gate, "/resume?upstream=brokers").await.contains("cancelled"));
     told(&gate, "\"rebalance\":null").await;
-    assert_eq!(gate.metric("brokergate_sessions_ended_total{reason=\"drained\",by=\"gateway\"}"), 1.0);
+    assert!(gate.metric("brokergate_sessions") >= 9.0);
 }
 
 #[tokio::test]

@@ -1,0 +1,131 @@
+//! A drain, its parts, and its rounds.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+
+fn terms(seconds: u64) -> Terms {
+    let window = Duration::from_secs(seconds);
+    Terms { window, grace: Duration::from_secs(10), will: Will::Fire }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_asked_within_the_window_and_none_long_before_its_turn() {
+    let drain = Drain::new();
+    let asking = drain.clone();
+    let began = Instant::now();
+    let work: Vec<_> = (0..100)
+        .map(|_| {
+            let watch = drain.watch();
+            tokio::spawn(async move {
+                watch.asked().await;
+                began.elapsed()
+            })
+        })
+        .collect();
+    let asked = tokio::spawn(async move { asking.carry_out(&asking.begin(terms(10))).await });
+    drain.ended().await;
+    asked.await.unwrap();
+    for (turn, work) in work.into_iter().enumerate() {
+        let (turn, at) = (turn as f64 / 10.0, work.await.unwrap().as_secs_f64());
+        assert!((at - turn).abs() < 0.15, "the one due at {turn} was asked at {at}");
+    }
+    // Who comes now is asked at once.
+    drain.watch().asked().await;
+}
+
+#[tokio::test]
+async fn a_cut_reaches_who_was_not_asked_and_who_comes_later() {
+    let drain = Drain::new();
+    let watch = drain.watch();
+    let work = tokio::spawn(async move { watch.cut().await });
+    tokio::task::yield_now().await;
+    assert_eq!(drain.work(), 1);
+    drain.cut();
+    work.await.unwrap();
+    drain.ended().await;
+    drain.watch().cut().await;
+    assert!(drain.is_asked());
+}
+
+#[tokio::test]
+async fn a_part_is_asked_by_itself_and_with_the_whole() {
+    let whole = Drain::new();
+    let (first, second) = (whole.part(), whole.part());
+    let watches = [first.watch(), second.watch()];
+    first.ask();
+    watches[0].asked().await;
+    assert!(!second.is_asked() && !whole.is_asked());
+    whole.ask();
+    watches[1].asked().await;
+    assert_eq!((whole.work(), first.work()), (2, 1));
+    drop(watches);
+    whole.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_not_asked_when_it_is_cancelled_stays() {
+    let drain = Drain::new();
+    let watches: Vec<_> = (0..100).map(|_| drain.watch()).collect();
+    let round = drain.begin(terms(10));
+    let (asking, asked) = (drain.clone(), Arc::clone(&round));
+    let carried = tokio::spawn(async move { asking.carry_out(&asked).await });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let progress = drain.progress().unwrap();
+    assert!(
+        progress.asked.abs_diff(51) <= 1 && progress.total == 100 && progress.left == 100,
+        "{progress:?}"
+    );
+    drain.cancel();
+    carried.await.unwrap();
+    assert_eq!(watches.iter().filter(|watch| watch.member.is_at_work()).count(), round.unasked());
+    assert!(drain.progress().is_none() && !drain.is_asked());
+    assert!(drain.watch().member.is_at_work(), "who comes then stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_goodbyes_are_said_is_asked_in_the_same_rhythm() {
+    let drain = Drain::new();
+    let early: Vec<_> = (0..10).map(|_| drain.watch()).collect();
+    let asking = drain.clone();
+    let said = tokio::spawn(async move { asking.say(&asking.begin(terms(10))).await });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let late: Vec<_> = (0..5).map(|_| drain.watch()).collect();
+    assert!(late.iter().all(|watch| watch.member.is_at_work()));
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    assert!(early.iter().all(|watch| !watch.member.is_at_work()));
+    let began = Instant::now();
+    said.await.unwrap();
+    assert!(late.iter().all(|watch| !watch.member.is_at_work()));
+    assert!(began.elapsed() > Duration::from_millis(3500), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_after_the_grace_is_cut_and_who_comes_then_is_asked() {
+    let drain = Drain::new();
+    let watch = drain.watch();
+    let round = drain.begin(Terms { will: Will::Suppress, ..terms(1) });
+    assert!(!drain.carry_out(&round).await);
+    watch.cut().await;
+    assert_eq!(drain.watch().asked().await, Asked::Drain(Will::Suppress));
+}
+
+#[test]
+fn work_knows_its_age() {
+    let whole = Drain::new();
+    let part = whole.part();
+    let (first, second) = (part.watch(), whole.new_age());
+    let late = part.watch();
+    assert!(first.member.is_older(second) && !late.member.is_older(second));
+    assert!(late.member.is_older(whole.new_age()));
+}
+
+#[tokio::test]
+async fn all_are_found_however_many() {
+    let drain = Drain::new();
+    let watches: Vec<_> = (0..5000).map(|key| drain.watch_by(key)).collect();
+    assert_eq!(drain.find(|_| true).await.len(), watches.len());
+    assert_eq!(drain.find(|member| member.key() % 2 == 0).await.len(), watches.len() / 2);
+}
