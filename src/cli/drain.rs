@@ -149,8 +149,11 @@ async fn wait(gateway: &Gateway, of: &Of<'_>) -> anyhow::Result<()> {
     loop {
         let answer = match gateway.ask(&Method::GET, "/status").await {
             Ok(answer) => answer,
-            Err(ControlError::Unreachable { .. } | ControlError::Broken { .. }) => {
-                return tell("the gateway has ended\n");
+            Err(ControlError::Unreachable { .. }) => return tell("the gateway has ended\n"),
+            // It may have ended just now: the next try tells.
+            Err(ControlError::Broken { .. }) => {
+                sleep(EVERY).await;
+                continue;
             }
             Err(error) => return Err(error.into()),
         };

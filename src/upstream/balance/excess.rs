@@ -58,14 +58,13 @@ mod tests {
 
     #[test]
     fn what_is_above_the_share_goes() {
-        let table: [(&[(u16, usize)], &[usize]); 5] = [
-            (&[(1, 100), (1, 0)], &[50, 0]),
-            (&[(1, 100), (1, 100), (1, 0)], &[34, 33, 0]),
-            (&[(2, 90), (1, 0)], &[30, 0]),
-            (&[(1, 50), (1, 50)], &[0, 0]),
-            (&[(1, 0), (1, 0)], &[0, 0]),
-        ];
-        for (weights_and_sessions, expected) in table {
+        for (weights_and_sessions, expected) in [
+            (vec![(1, 100), (1, 0)], vec![50, 0]),
+            (vec![(1, 100), (1, 100), (1, 0)], vec![34, 33, 0]),
+            (vec![(2, 90), (1, 0)], vec![30, 0]),
+            (vec![(1, 50), (1, 50)], vec![0, 0]),
+            (vec![(1, 0), (1, 0)], vec![0, 0]),
+        ] {
             let all: Vec<_> = weights_and_sessions.iter().map(|(w, s)| candidate(*w, *s)).collect();
             assert_eq!(excess(&all, &vec![NO_CAP; all.len()]), expected, "{weights_and_sessions:?}");
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Discover, Probe, ProbeKind};
-use crate::drain::Drain;
+use crate::drain::{Drain, Terms, Will};
 
 const NAME: &str = "brokers.example.org";
 
@@ -131,4 +131,21 @@ fn who_comes_after_a_drain_was_taken_is_not_asked_with_the_rest() {
     assert!(taken.is_asked() && !after.is_asked());
     drop(before);
     assert_eq!(taken.work(), 0);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_drained_by_hand_stays_so_through_a_reload() {
+    let config = upstream([broker(1, 1), broker(2, 1)]);
+    let pool = Pool::build(&Arc::new(config.clone()), OPTIONS, &Resolver::default(), None).unwrap();
+    let (now, gateway) = (Instant::now(), Drain::new());
+    let terms = Terms { window: Duration::ZERO, grace: Duration::ZERO, will: Will::Fire };
+    pool.endpoints()[0].close(&gateway, terms);
+    let next = Pool::build(&Arc::new(config), OPTIONS, &Resolver::default(), Some(&pool)).unwrap();
+    let endpoint = Arc::clone(&next.endpoints()[0]);
+    assert!(endpoint.is_closed() && !endpoint.is_up(now));
+    for _ in 0..4 {
+        assert!(!Arc::ptr_eq(pick(&next, &Tried::new(), now).unwrap().endpoint(), &endpoint));
+    }
+    assert!(endpoint.reopen(now) && !endpoint.reopen(now));
+    assert!(endpoint.is_up(now) && endpoint.health() == Health::Returned { since: now });
 }

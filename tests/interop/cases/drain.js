@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 
 import { oneUpstream } from '../harness/gateway.js';
 import { connectPacket, RawClient } from '../harness/raw.js';
+import { eventually } from '../harness/wait.js';
 
 const goodbye = (broker, endpoint) => ({
   name: 'SIGTERM: DISCONNECT 0x8B to MQTT 5, close 1001 to all, exit code 0',
@@ -61,6 +62,33 @@ const unheeded = {
   },
 };
 
+const wills = (broker, endpoint, version, will) => ({
+  name: `/drain?will=${will}: the Will ${will === 'fire' ? 'fires' : 'does not fire'} (MQTT ${version === 5 ? '5' : '3.1.1'})`,
+  broker,
+  client: 'MQTT.js 5',
+  async run(t) {
+    const url = await endpoint(t);
+    const gateway = await t.gateway(oneUpstream([url]));
+    // The witness comes by another gateway: this one sends everybody away.
+    const beside = await t.gateway(oneUpstream([url]));
+    const witness = await t.connect('MQTT.js 5', { url: beside.url() });
+    const topic = t.name();
+    await witness.subscribe(topic, 1);
+    const client = await t.connect('MQTT.js 5', { url: gateway.url(), version, will: { topic, payload: 'will', qos: 1, retain: false } });
+    const answer = await fetch(`${gateway.admin}/drain?will=${will}`, { method: 'POST', headers: { 'X-Brokergate': '1' } });
+    assert.equal(answer.status, 200);
+    await client.closed;
+    if (will === 'fire') {
+      assert.equal((await witness.next('the Will')).payload.toString(), 'will');
+    } else {
+      // The broker has closed our connection: what it has to say of the client was said before this.
+      await eventually('nobody left', async () => (await fetch(`${gateway.admin}/ready`)).text().then((text) => text === 'drained\n'));
+      await witness.publish(topic, 'afterwards', { qos: 1 });
+      assert.equal((await witness.next('what comes first')).payload.toString(), 'afterwards');
+    }
+  },
+});
+
 const library = {
   name: 'SIGTERM: the library sees reason 0x8B',
   broker: 'mosquitto-tcp',
@@ -78,6 +106,16 @@ const library = {
   },
 };
 
+const brokers = { 'mosquitto-tcp': async (t) => (await t.mosquitto()).mqtt, 'mosquitto-ws': async (t) => (await t.mosquitto()).ws };
+
+function* allWills() {
+  for (const [broker, endpoint] of Object.entries(brokers)) {
+    for (const version of [4, 5]) {
+      for (const will of ['fire', 'suppress']) yield wills(broker, endpoint, version, will);
+    }
+  }
+}
+
 export default [
   goodbye('mosquitto-tcp', async (t) => (await t.mosquitto()).mqtt),
   goodbye('mosquitto-ws', async (t) => (await t.mosquitto()).ws),
@@ -85,4 +123,5 @@ export default [
   idle,
   unheeded,
   library,
+  ...allWills(),
 ];
