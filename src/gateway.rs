@@ -164,6 +164,10 @@ impl Gateway {
             };
             info!(is_stopping, "asked to drain");
             stage.send_replace(Stage::Draining);
+            // Whoever is to move is asked with all others, at one pace.
+            shared.snapshot.load().pools.values().for_each(|upstream| {
+                upstream.pool.cancel_rebalance();
+            });
             let round = shared.sessions.begin(terms);
             let resumed = {
                 let mut drained = pin!(drain_all(&shared, &mut listeners, &round, delay));
