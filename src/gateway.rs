@@ -1,31 +1,26 @@
 //! The life of the process: bind, serve, reload, drain, stop.
 
+mod draining;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 
+use self::draining::{Draining, cut};
 use crate::admin::{self, Admin, AdminError};
 use crate::config::Config;
-use crate::drain::{self, Drain, Order, Ordered, Round, Terms};
-use crate::listener::{self, Accepted, BindError, Bound, Listeners, ensure_open_files};
+use crate::drain::{self, Drain, Order, Ordered};
+use crate::listener::{self, BindError, Bound, Listeners, ensure_open_files};
 use crate::proxy::{Rejection, Shared};
-use crate::reload::{Asker, Refusal, Reloads, Source};
+use crate::reload::{Asker, Reloads, Source};
 use crate::snapshot::{BuildError, Snapshot};
-use crate::telemetry::{ErrorChain, Metrics};
+use crate::telemetry::Metrics;
 use crate::tunnel::Ending;
 use crate::worker::Workers;
-
-/// What somebody who is too late is told.
-const STOPS: &str = "the gateway is about to stop: start another";
-
-/// What cut work may still take to write its log lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A gateway whose addresses are bound, and that serves nobody yet.
 #[derive(Debug)]
@@ -143,93 +138,42 @@ impl Gateway {
         };
         let mut listeners = Listeners::start(bound, workers.accepting(), hand);
         let admin = admin.map(|admin| tokio::spawn(admin.serve()));
-        let (mut asked, mut now) = (pin!(asked), pin!(now));
-        let mut is_stopping = false;
-        let mut again = None;
-        loop {
-            let (terms, delay) = match again.take() {
-                Some(terms) => (terms, Duration::ZERO),
-                None => {
-                    stage.send_replace(Stage::Ready);
-                    let by_hand = tokio::select! {
-                        () = asked.as_mut() => None,
-                        never = reloads.serve(&mut listeners) => match never {},
-                        terms = ordered(&mut orders) => Some(terms),
-                    };
-                    is_stopping = by_hand.is_none();
-                    // A reload may have changed it meanwhile.
-                    let config = shared.snapshot.load().config.drain.clone();
-                    (by_hand.unwrap_or_else(|| config.terms()), config.delay)
-                }
+        let mut asked = pin!(asked);
+        stage.send_replace(Stage::Ready);
+        // Drained and put back to work as often as somebody orders it.
+        let by_hand = loop {
+            let ordered = tokio::select! {
+                () = asked.as_mut() => break None,
+                ordered = reloads.serve(&mut listeners, &mut orders) => ordered,
             };
-            info!(is_stopping, "asked to drain");
-            stage.send_replace(Stage::Draining);
-            // Whoever is to move is asked with all others, at one pace.
-            shared.snapshot.load().pools.values().for_each(|upstream| {
-                upstream.pool.cancel_rebalance();
-            });
-            let round = shared.sessions.begin(terms);
-            let resumed = {
-                let mut drained = pin!(drain_all(&shared, &mut listeners, &round, delay));
-                let mut is_drained = false;
-                loop {
-                    tokio::select! {
-                        biased;
-                        () = now.as_mut(), if !is_drained => {
-                            break None;
-                        }
-                        () = asked.as_mut(), if !is_stopping => {
-                            is_stopping = true;
-                            if is_drained {
-                                break None;
-                            }
-                        }
-                        () = drained.as_mut(), if !is_drained => {
-                            is_drained = true;
-                            if is_stopping {
-                                break None;
-                            }
-                            info!("drained: waiting to be stopped, or put back to work");
-                            stage.send_replace(Stage::Drained);
-                        }
-                        Some(ordered) = orders.recv() => match ordered.order {
-                            Order::Resume if is_stopping => ordered.answer(Err(STOPS.to_owned())),
-                            Order::Resume => break Some(ordered),
-                            Order::Drain(_) => {
-                                let left = shared.sessions.work();
-                                ordered.answer(Ok(format!("the gateway drains already: {left} sessions left")));
-                            }
-                        },
-                        () = reloads.refuse(|| match is_stopping {
-                            true => Refusal::Stopping,
-                            false => Refusal::Draining,
-                        }) => {}
-                    }
-                }
+            let Order::Drain(terms) = ordered.order else {
+                ordered.answer(Ok("the gateway serves: there is no drain to cancel".to_owned()));
+                continue;
             };
-            let Some(resumed) = resumed else { break };
-            shared.sessions.cancel();
-            shared.drain.cancel();
-            match listeners.open().await {
-                Ok(()) => {
-                    info!("the drain is cancelled: serving again");
-                    resumed.answer(Ok("the gateway serves again".to_owned()));
-                }
-                Err(error) => {
-                    // Nobody could come: what was begun goes on.
-                    warn!(error = %ErrorChain(&error), "the drain can't be cancelled");
-                    resumed.answer(Err(format!("{}; the drain goes on", ErrorChain(&error))));
-                    again = Some(terms);
-                }
+            info!("asked to drain, and to stay");
+            let delay = shared.snapshot.load().config.drain.delay;
+            let mut draining = Draining::begin(&shared, &stage, terms, delay);
+            ordered.answer(Ok("the gateway drains".to_owned()));
+            tokio::select! {
+                () = asked.as_mut() => break Some(draining),
+                () = draining.until_resumed(&mut listeners, &mut reloads, &mut orders, &stage) => {}
             }
-        }
+        };
         // Whoever asks for something now is told that it is too late.
         drop((reloads, orders));
-        if shared.sessions.work() > 0 || shared.drain.work() > 0 {
-            warn!(sessions = shared.sessions.work(), "cutting what is left");
+
+        info!("asked to stop: draining");
+        let mut draining = by_hand.unwrap_or_else(|| {
+            let config = &shared.snapshot.load().config.drain;
+            Draining::begin(&shared, &stage, config.terms(), config.delay)
+        });
+        tokio::select! {
+            () = draining.carry_out(&mut listeners) => {}
+            () = now => {
+                listeners.close().await;
+                cut(&shared).await;
+            }
         }
-        listeners.close().await;
-        cut(&shared).await;
         if let Some(admin) = admin {
             admin.abort();
         }
@@ -241,46 +185,4 @@ impl Gateway {
         info!("stopped");
         Ok(())
     }
-}
-
-/// Wait for the order to drain; there is nothing to resume meanwhile.
-async fn ordered(orders: &mut mpsc::Receiver<Ordered>) -> Terms {
-    loop {
-        let Some(ordered) = orders.recv().await else { return std::future::pending().await };
-        match ordered.order {
-            Order::Drain(terms) => {
-                ordered.answer(Ok("the gateway drains".to_owned()));
-                return terms;
-            }
-            Order::Resume => ordered.answer(Ok("the gateway serves: there is no drain to cancel".to_owned())),
-        }
-    }
-}
-
-/// Serve for `delay`, stop to listen, say the goodbyes of `round`, and cut what is left after its grace.
-async fn drain_all<H>(shared: &Shared, listeners: &mut Listeners<H>, round: &Round, delay: Duration)
-where
-    H: Fn(Accepted) + Clone + Send + 'static,
-{
-    tokio::time::sleep(delay).await;
-    listeners.close().await;
-    shared.drain.ask();
-    let Terms { window, grace, .. } = *round.terms();
-    let goodbyes = async {
-        shared.sessions.say(round).await;
-        shared.sessions.ended().await;
-        shared.drain.ended().await;
-    };
-    if timeout(window + grace, goodbyes).await.is_err() {
-        warn!(sessions = shared.sessions.work(), "cutting what is left");
-        cut(shared).await;
-    }
-}
-
-/// Cut what is left, and give it a moment to write its last lines.
-async fn cut(shared: &Shared) {
-    shared.drain.cut();
-    shared.sessions.cut();
-    let ended = async { tokio::join!(shared.sessions.ended(), shared.drain.ended()) };
-    let _ = timeout(LAST_LINES, ended).await;
 }

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use self::certificates::Certificates;
 use self::watch::Watch;
 use crate::config::{Config, OnLoss};
+use crate::drain::Ordered;
 use crate::listener::{self, Accepted, Listener, Listeners, ensure_open_files};
 use crate::proxy::Shared;
 use crate::snapshot::Snapshot;
@@ -102,8 +103,12 @@ impl Reloads {
         self.source = Some(source);
     }
 
-    /// Answer requests and watch files until dropped.
-    pub async fn serve<H>(&mut self, listeners: &mut Listeners<H>) -> Infallible
+    /// Answer requests and watch files until something else is ordered. A reload under way is finished first.
+    pub async fn serve<H>(
+        &mut self,
+        listeners: &mut Listeners<H>,
+        orders: &mut mpsc::Receiver<Ordered>,
+    ) -> Ordered
     where
         H: Fn(Accepted) + Clone + Send + 'static,
     {
@@ -128,15 +133,18 @@ impl Reloads {
                     }
                 }
                 _ = daily.tick() => self.look_at_certificates(listeners),
+                Some(ordered) = orders.recv() => return ordered,
             }
         }
     }
 
-    /// Answer the next request with a no, for the gateway drains.
-    pub async fn refuse(&mut self, refusal: impl Fn() -> Refusal) {
-        match self.requests.recv().await {
-            Some(Request { answer, .. }) => drop(answer.send(Err(refusal()))),
-            None => std::future::pending().await,
+    /// Answer every request with a no until dropped, for the gateway drains.
+    pub async fn refuse(&mut self) -> Infallible {
+        loop {
+            match self.requests.recv().await {
+                Some(Request { answer, .. }) => drop(answer.send(Err(Refusal::Draining))),
+                None => std::future::pending().await,
+            }
         }
     }
 
