@@ -29,6 +29,11 @@ export class Server {
       this.child.once('error', (error) => this.#gone(resolve, { code: null, signal: null, error }));
       this.child.once('exit', (code, signal) => this.#gone(resolve, { code, signal }));
     });
+    /** The same once all that it wrote was read, which may be later. */
+    this.closed = new Promise((resolve) => {
+      this.child.once('error', (error) => resolve({ code: null, signal: null, error }));
+      this.child.once('close', (code, signal) => resolve({ code, signal }));
+    });
     this.#follow(this.child.stdout);
     this.#follow(this.child.stderr);
   }
@@ -74,7 +79,7 @@ export class Server {
     const found = new Promise((resolve, reject) => {
       watcher = (line) => pattern.test(line) && resolve(line);
       this.#watchers.add(watcher);
-      this.exited.then((end) => reject(new Error(`${this.name} ended early: ${describe(end)}\n${this.tail(10).join('\n')}`)));
+      this.closed.then((end) => reject(new Error(`${this.name} ended early: ${describe(end)}\n${this.tail(10).join('\n')}`)));
     });
     return within(ms, `${pattern} in the log of ${this.name}`, found).finally(() => this.#watchers.delete(watcher));
   }
