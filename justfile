@@ -48,6 +48,10 @@ deploy:
 bench-peers *ARGUMENTS:
     tests/bench/run {{ ARGUMENTS }}
 
+# The gateway under load while it is reloaded, its brokers die, it says goodbye; `--quick` in half a minute
+endurance *ARGUMENTS:
+    cargo bench --locked --bench endurance -- {{ ARGUMENTS }}
+
 # Feed a parser with noise for a while: connect, frames or packets (needs cargo-fuzz and nightly Rust)
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run --fuzz-dir tests/fuzz {{ TARGET }} -- -max_total_time={{ SECONDS }}

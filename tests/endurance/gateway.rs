@@ -1,0 +1,212 @@
+//! The gateway as a child process, and all that its operator does: files, signals, the admin listener.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::Options;
+use super::certificate::{Authority, Certificate};
+use super::client::Door;
+
+/// What the admin listener, or the start, may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often we look whether something has happened that nobody tells of.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A gateway at work; dropped, it is killed.
+pub(crate) struct Gateway {
+    child: Child,
+    pid: Pid,
+    folder: TempDir,
+    pub(crate) door: Door,
+    pub(crate) authority: Authority,
+    pub(crate) certificate: Certificate,
+}
+
+/// A port that nobody had a moment ago.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The endpoints of a pool, and keys of its own.
+pub(crate) fn pool(keys: &str, endpoints: &[String]) -> String {
+    format!("[upstreams.brokers]\n{keys}\nendpoints = [\n{}\n]\n", endpoints.join(",\n"))
+}
+
+impl Gateway {
+    /// Start one and wait until it is ready. `rest` is all but its listener, its route and its admin.
+    pub(crate) async fn start(options: &Options, rest: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut authority = Authority::new(folder.path())?;
+        let certificate = authority.sign()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let door = Door { address, tls: authority.client()? };
+        let file = folder.path().join("brokergate.toml");
+        fs::write(&file, toml(address, folder.path(), &certificate, rest))?;
+        let log = File::create(folder.path().join("log"))?;
+        let child = Command::new(&options.gateway)
+            .args(["run".as_ref(), "--config".as_ref(), file.as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} does not start", options.gateway.display()))?;
+        let id = child.id().context("the gateway has ended already")?;
+        let pid = Pid::from_raw(i32::try_from(id)?).context("no process id")?;
+        let mut gateway = Self { child, pid, folder, door, authority, certificate };
+        let began = Instant::now();
+        while !matches!(gateway.get("/ready").await, Ok((StatusCode::OK, _))) {
+            if let Some(status) = gateway.child.try_wait()? {
+                bail!("the gateway ended with {status}: {}", gateway.complaints().join("\n"));
+            }
+            ensure!(began.elapsed() < PATIENCE, "the gateway was not ready after {PATIENCE:?}");
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(gateway)
+    }
+
+    /// Write its configuration anew, in one step.
+    pub(crate) fn configure(&self, rest: &str) -> Result<()> {
+        self.write(&toml(self.door.address, self.folder.path(), &self.certificate, rest))
+    }
+
+    /// Write this as its configuration.
+    pub(crate) fn write(&self, text: &str) -> Result<()> {
+        let file = self.folder.path().join("brokergate.toml");
+        let next = file.with_extension("next");
+        fs::write(&next, text)?;
+        Ok(fs::rename(next, file)?)
+    }
+
+    /// From the next `configure` on its certificate is another.
+    pub(crate) fn renew(&mut self) -> Result<()> {
+        self.certificate = self.authority.sign()?;
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.pid, signal)?)
+    }
+
+    /// Its exit code, once it has ended.
+    pub(crate) async fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
+        Ok(timeout(within, self.child.wait())
+            .await
+            .with_context(|| format!("it runs after {within:?}"))??)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, String)> {
+        self.ask(Method::GET, path).await
+    }
+
+    pub(crate) async fn post(&self, path: &str) -> Result<(StatusCode, String)> {
+        self.ask(Method::POST, path).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, String)> {
+        let asked = async {
+            let stream = UnixStream::connect(admin(self.folder.path())).await?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            let request = Request::builder().method(method).uri(path).header("host", "localhost");
+            let request = request.header("x-brokergate", "1").body(Empty::<&[u8]>::new())?;
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let words = body.collect().await?.to_bytes();
+            anyhow::Ok((head.status, String::from_utf8_lossy(&words).into_owned()))
+        };
+        timeout(PATIENCE, asked).await.with_context(|| format!("{path} had no answer after {PATIENCE:?}"))?
+    }
+
+    /// The value of a metric, as `/metrics` writes its name and labels; 0 when it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let (status, text) = self.get("/metrics").await?;
+        ensure!(status == StatusCode::OK, "/metrics is answered {status}");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.map_or(Ok(0.0), str::parse)?)
+    }
+
+    /// Wait until a metric fits; how long that took.
+    pub(crate) async fn until(
+        &self,
+        name: &str,
+        within: Duration,
+        fits: impl Fn(f64) -> bool,
+    ) -> Result<Duration> {
+        let began = Instant::now();
+        loop {
+            let value = self.metric(name).await?;
+            if fits(value) {
+                return Ok(began.elapsed());
+            }
+            if began.elapsed() > within {
+                return Err(anyhow!("{name} is {value} after {within:?}"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What `/status` says of an endpoint's state.
+    pub(crate) async fn state(&self, endpoint: &str) -> Result<String> {
+        let (status, text) = self.get("/status").await?;
+        ensure!(status == StatusCode::OK, "/status is answered {status}");
+        let status: serde_json::Value = serde_json::from_str(&text)?;
+        let upstreams = status["upstreams"].as_array().into_iter().flatten();
+        let mut endpoints =
+            upstreams.flat_map(|upstream| upstream["endpoints"].as_array().into_iter().flatten());
+        let found = endpoints.find(|it| it["name"] == endpoint).context("/status misses an endpoint")?;
+        Ok(found["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Its memory in bytes: PSS.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid.as_raw_nonzero()))?;
+        let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss line")?;
+        Ok(pss.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Its time on a core.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// The lines of its log that a person should read.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN"));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+fn admin(folder: &Path) -> PathBuf {
+    folder.join("admin.sock")
+}
+
+fn toml(address: SocketAddr, folder: &Path, certificate: &Certificate, rest: &str) -> String {
+    let admin = admin(folder);
+    format!(
+        "[admin]\naddress = \"unix:{}\"\n\n[[listeners]]\naddresses = [\"{address}\"]\ntls = {}\n\n\
+         [[routes]]\npath = \"/mqtt\"\nupstream = \"brokers\"\n\n{rest}",
+        admin.display(),
+        certificate.toml
+    )
+}
