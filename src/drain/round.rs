@@ -129,6 +129,12 @@ impl Round {
         self.is_cancelled.store(true, Ordering::Release);
     }
 
+    /// Whether those who were asked may still be on their way: it was not cancelled, and its grace is not over.
+    #[must_use]
+    pub fn is_under_way(&self, now: Instant) -> bool {
+        !self.is_cancelled() && now < self.deadline()
+    }
+
     /// Whether it was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::{Accepted, BindError, Bound, Listener, bind_again, bind_one};
+use super::{Accepted, BindError, Bound, Listener, bind_at, bind_one};
 
 /// All bound addresses, each accepting on a task of its own.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
             }
         }
         bound.into_iter().for_each(|bound| self.accept(bound));
-        for at_work in stopped {
+        for mut at_work in stopped {
             let listener = at_work.listener.load();
             info!(listener = %listener.config.name, address = %at_work.address, "not listening any more");
             at_work.stop().await;
@@ -112,8 +112,7 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
     pub async fn close(&mut self) {
         self.is_closing = true;
         while let Some(at_work) = self.at_work.last_mut() {
-            at_work.accepting.abort();
-            let _ = (&mut at_work.accepting).await;
+            at_work.stop().await;
             let AtWork { listener, asked, address, .. } = at_work;
             let resting = Resting { listener: Arc::clone(listener), asked: *asked, address: *address };
             self.resting.push(resting);
@@ -130,7 +129,7 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
         if self.is_closing {
             self.close().await;
         }
-        let bind = |resting: &Resting| bind_again(&resting.listener, resting.asked, resting.address);
+        let bind = |Resting { listener, asked, address }: &Resting| bind_at(listener, *asked, *address);
         let bound = self.resting.iter().rev().map(bind).collect::<Result<Vec<_>, _>>()?;
         self.resting.clear();
         bound.into_iter().for_each(|bound| self.accept(bound));
@@ -168,7 +167,7 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
 
 impl AtWork {
     /// Stop to accept, and wait until the address can be bound again: its socket goes with the task.
-    async fn stop(mut self) {
+    async fn stop(&mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
     }

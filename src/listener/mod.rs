@@ -199,27 +199,21 @@ pub fn bind(listener: &Arc<Listener>) -> Result<Vec<Bound>, BindError> {
 }
 
 fn bind_one(listener: &Arc<Listener>, address: SocketAddr) -> Result<Bound, BindError> {
-    listen(address)
-        .and_then(|socket| {
-            let bound = socket.local_addr()?;
-            let listener = Arc::new(ArcSwap::from(Arc::clone(listener)));
-            Ok(Bound { listener, socket, asked: address, address: bound })
-        })
-        .map_err(|source| BindError::Address { name: Arc::clone(&listener.config.name), address, source })
+    bind_at(&Arc::new(ArcSwap::from(Arc::clone(listener))), address, address)
 }
 
-/// Bind `address` for a listener that was there before.
-fn bind_again(
+/// Bind `address` for a listener that was `asked` to listen somewhere: the same, or any port that it had then.
+fn bind_at(
     listener: &Arc<ArcSwap<Listener>>,
     asked: SocketAddr,
     address: SocketAddr,
 ) -> Result<Bound, BindError> {
-    match listen(address) {
-        Ok(socket) => Ok(Bound { listener: Arc::clone(listener), socket, asked, address }),
-        Err(source) => {
-            Err(BindError::Address { name: Arc::clone(&listener.load().config.name), address, source })
-        }
-    }
+    let bound = listen(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+    let (bound, socket) = bound.map_err(|source| {
+        let name = Arc::clone(&listener.load().config.name);
+        BindError::Address { name, address, source }
+    })?;
+    Ok(Bound { listener: Arc::clone(listener), socket, asked, address: bound })
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {

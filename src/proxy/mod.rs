@@ -21,7 +21,7 @@ use tracing::warn;
 use self::admission::Caps;
 use crate::backend::{Backend, BackendError};
 use crate::config::{self, Limits, Redirect};
-use crate::drain::{Drain, Progress};
+use crate::drain::Drain;
 use crate::net::{Arrival, Body, empty};
 use crate::route::requested_host;
 use crate::snapshot::{Snapshot, Target};
@@ -46,17 +46,6 @@ pub struct Shared {
     pub traffic: AllTraffic,
     caps: Caps,
     observer: OnceLock<Observer>,
-}
-
-/// Goodbyes under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drains {
-    /// The gateway's.
-    pub gateway: Option<Progress>,
-    /// Endpoints', by upstream and name.
-    pub endpoints: Vec<(Arc<str>, Arc<str>, Progress)>,
-    /// Rebalances, by upstream.
-    pub rebalances: Vec<(Arc<str>, Progress)>,
 }
 
 /// A session that found its broker, or one of those that ended.
@@ -119,27 +108,6 @@ impl Shared {
     fn tell(&self, event: &SessionEvent<'_>) {
         if let Some(Observer(observer)) = self.observer.get() {
             observer(event);
-        }
-    }
-
-    /// All goodbyes under way.
-    #[must_use]
-    pub fn drains(&self) -> Drains {
-        let snapshot = self.snapshot.load();
-        let pools = || snapshot.pools.iter();
-        let endpoints = pools().flat_map(|(name, upstream)| {
-            let endpoints = upstream.pool.endpoints();
-            let drains: Vec<_> = endpoints
-                .iter()
-                .filter_map(|it| Some((Arc::clone(name), Arc::clone(it.name()), it.progress()?)))
-                .collect();
-            drains
-        });
-        let rebalances = pools().filter_map(|(name, it)| Some((Arc::clone(name), it.pool.rebalancing()?)));
-        Drains {
-            gateway: self.sessions.progress(),
-            endpoints: endpoints.collect(),
-            rebalances: rebalances.collect(),
         }
     }
 

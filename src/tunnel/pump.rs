@@ -131,13 +131,9 @@ impl Pump {
                 return Poll::Ready(Ok(Progress::Shut));
             }
             ready!(self.poll_write(cx, sink)).map_err(|_| Fault::Sink)?;
-            if self.stage == Stage::Leaving && self.insert.is_empty() {
-                self.stage = Stage::Finishing;
-            }
-            if self.stage == Stage::Parting && self.insert.is_empty() {
-                self.stage = Stage::Discarding;
-            }
             match self.stage {
+                Stage::Leaving if self.insert.is_empty() => self.stage = Stage::Finishing,
+                Stage::Parting if self.insert.is_empty() => self.stage = Stage::Discarding,
                 Stage::Finishing => {
                     ready!(self.poll_shutdown(cx, sink)).map_err(|_| Fault::Sink)?;
                 }
@@ -272,11 +268,7 @@ impl Pump {
                 self.window = Some(Window::of(&std::mem::take(&mut self.insert)));
                 continue;
             };
-            let is_last = match self.stage {
-                Stage::Finishing => true,
-                Stage::Leaving => self.insert.is_empty(),
-                _ => false,
-            };
+            let is_last = matches!(self.stage, Stage::Finishing | Stage::Leaving) && self.insert.is_empty();
             let written = match is_last {
                 true => sink.poll_write_last(cx, window.waiting()),
                 false => Pin::new(&mut *sink).poll_write(cx, window.waiting()),

@@ -259,9 +259,10 @@ impl Pool {
     pub fn pick(&self, key: &Key<'_>, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoints = self.endpoints.load();
+        let evens_out = self.rebalance.is_under_way(now);
         for backup in [false, true] {
-            self.survey(&endpoints, &mut balancer.candidates, backup, tried, now);
-            while let Some(place) = self.choose(&mut balancer, key, now) {
+            self.survey(&endpoints, &mut balancer.candidates, backup, tried, evens_out, now);
+            while let Some(place) = self.choose(&mut balancer, key, evens_out) {
                 if let Some(picked) = endpoints.get(place).and_then(|endpoint| take(endpoint, now)) {
                     return Ok(picked);
                 }
@@ -275,18 +276,18 @@ impl Pool {
         last_resort(&endpoints, tried, now)
     }
 
-    /// Look at every endpoint, with either primaries or backups in play.
+    /// Look at every endpoint, with either primaries or backups in play. A rebalance `evens_out`: by whole weights.
     fn survey(
         &self,
         endpoints: &[Arc<Endpoint>],
         candidates: &mut Vec<Candidate>,
         backup: bool,
         tried: &Tried,
+        evens_out: bool,
         now: Instant,
     ) {
         candidates.clear();
-        let slow_start =
-            if self.rebalance.is_under_way(now) { Duration::ZERO } else { self.config.slow_start };
+        let slow_start = if evens_out { Duration::ZERO } else { self.config.slow_start };
         candidates.extend(endpoints.iter().map(|endpoint| {
             let standing = if endpoint.config().backup != backup || !endpoint.is_up(now) {
                 Standing::Out
@@ -301,19 +302,16 @@ impl Pool {
         }));
     }
 
-    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>, now: Instant) -> Option<usize> {
+    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>, evens_out: bool) -> Option<usize> {
         let Balancer { weighted, candidates } = balancer;
         match self.config.balance {
             Balance::LeastSessions => balance::fewest_sessions(candidates, fastrand::u32(..)),
             Balance::ClientId if !key.client_id.is_empty() => {
-                let key = balance::stable_hash(key.client_id.as_bytes());
-                balance::highest_score_below_bound(candidates, key)
+                balance::highest_score_below_bound(candidates, self.home_key(key))
             }
-            Balance::SourceAddress => {
-                balance::highest_score(candidates, balance::stable_hash_of_address(key.address))
-            }
+            Balance::SourceAddress => balance::highest_score(candidates, self.home_key(key)),
             // Rounds alone would send those who are to move everywhere.
-            Balance::Weighted | Balance::ClientId if self.rebalance.is_under_way(now) => {
+            Balance::Weighted | Balance::ClientId if evens_out => {
                 balance::fewest_sessions(candidates, fastrand::u32(..))
             }
             Balance::Weighted | Balance::ClientId => weighted.pick(candidates),

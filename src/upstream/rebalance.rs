@@ -30,11 +30,11 @@ pub enum NoRebalance {
 impl Rebalance {
     /// Whether clients are on the move: until those who were asked last had the grace to come back.
     pub(super) fn is_under_way(&self, now: Instant) -> bool {
-        self.current(now).is_some()
+        self.round().as_ref().is_some_and(|round| round.is_under_way(now))
     }
 
     fn current(&self, now: Instant) -> Option<Arc<Round>> {
-        self.round().clone().filter(|round| !round.is_cancelled() && now < round.deadline())
+        self.round().clone().filter(|round| round.is_under_way(now))
     }
 
     fn round(&self) -> MutexGuard<'_, Option<Arc<Round>>> {
@@ -56,7 +56,7 @@ impl Pool {
         let round = Round::new(terms);
         {
             let mut current = self.rebalance.round();
-            if current.as_ref().is_some_and(|it| !it.is_cancelled() && now < it.deadline()) {
+            if current.as_ref().is_some_and(|round| round.is_under_way(now)) {
                 return Err(NoRebalance::UnderWay);
             }
             *current = Some(Arc::clone(&round));
@@ -96,7 +96,7 @@ impl Pool {
         let endpoints = self.endpoints();
         let mut candidates: Vec<Candidate> = Vec::new();
         for backup in [false, true] {
-            self.survey(&endpoints, &mut candidates, backup, &Tried::new(), now);
+            self.survey(&endpoints, &mut candidates, backup, &Tried::new(), true, now);
             if candidates.iter().any(|candidate| candidate.standing != balance::Standing::Out) {
                 break;
             }

@@ -88,6 +88,24 @@ fn loyal(mut client: Client, to: SocketAddr, name: String, moves: Arc<AtomicUsiz
     })
 }
 
+/// So many clients, all at the second of two brokers: the first was drained meanwhile, and is back at work.
+async fn join_second(gate: &Gate, first: &Crew, count: usize) -> Vec<Client> {
+    done(gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
+    let clients = join_all(gate, count).await;
+    assert_eq!(sessions(gate), [0, count]);
+    done(gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
+    clients
+}
+
+/// All of them [`loyal`], as [`join_all`] has named them; and how often each has come back.
+fn keep(gate: &Gate, clients: Vec<Client>) -> (Vec<JoinHandle<()>>, Vec<Arc<AtomicUsize>>) {
+    let staying = clients.into_iter().enumerate().map(|(number, client)| {
+        let moves = Arc::<AtomicUsize>::default();
+        (loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(&moves)), moves)
+    });
+    staying.unzip()
+}
+
 const SUPPRESS: &str = "[drain]\nwindow = \"0s\"\ngrace = \"5s\"\nwill = \"suppress\"";
 
 #[tokio::test]
@@ -348,19 +366,7 @@ async fn a_rebalance_moves_as_many_as_are_too_many_and_nobody_twice() {
     let (first, second) = (Crew::serve("weight = 2").await, Crew::serve("").await);
     let more = "[drain]\nwindow = \"1s\"\ngrace = \"2s\"";
     let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
-    let clients = join_all(&gate, 60).await;
-    assert_eq!(sessions(&gate), [0, 60]);
-    done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
-    let moves: Vec<_> = (0..60).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-    let staying: Vec<_> = clients
-        .into_iter()
-        .zip(&moves)
-        .enumerate()
-        .map(|(number, (client, moves))| {
-            loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(moves))
-        })
-        .collect();
+    let (staying, moves) = keep(&gate, join_second(&gate, &first, 60).await);
     let words = done(&gate, "/rebalance?upstream=brokers").await;
     assert!(words.contains("40 sessions are asked to move"), "{words}");
     assert_eq!(post(&gate, "/rebalance?upstream=brokers").await.0, 409);
@@ -382,18 +388,7 @@ async fn a_rebalance_by_client_id_moves_who_is_not_at_home() {
     let (first, second) = (Crew::serve("").await, Crew::serve("").await);
     let more = "balance = \"client-id\"\n[drain]\nwindow = \"500ms\"\ngrace = \"1s\"";
     let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
-    let clients = join_all(&gate, 40).await;
-    done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
-    let moves: Vec<_> = (0..40).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-    let staying: Vec<_> = clients
-        .into_iter()
-        .zip(&moves)
-        .enumerate()
-        .map(|(number, (client, moves))| {
-            loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(moves))
-        })
-        .collect();
+    let (staying, moves) = keep(&gate, join_second(&gate, &first, 40).await);
     let words = done(&gate, "/rebalance?upstream=brokers").await;
     let moving: usize = words.split(' ').nth(1).unwrap().parse().unwrap();
     assert!((8..=32).contains(&moving), "{words}");
@@ -408,9 +403,7 @@ async fn a_rebalance_that_is_cancelled_asks_nobody_more() {
     let (first, second) = (Crew::serve("").await, Crew::serve("").await);
     let more = "[drain]\nwindow = \"10m\"\ngrace = \"5s\"";
     let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    done(&gate, &format!("/drain?upstream=brokers&endpoint={}", first.name())).await;
-    let _clients = join_all(&gate, 10).await;
-    done(&gate, &format!("/resume?upstream=brokers&endpoint={}", first.name())).await;
+    let _clients = join_second(&gate, &first, 10).await;
     done(&gate, "/rebalance?upstream=brokers").await;
     told(&gate, "\"rebalance\":{\"total\":5,\"asked\":1,\"left\":4,").await;
     assert!(done(&gate, "/resume?upstream=brokers").await.contains("cancelled"));
