@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{EndpointAddress, Transport, Upstream, Weight};
+use crate::config::{Balance, EndpointAddress, Transport, Upstream, Weight};
 use crate::net::{Arrival, Stream};
 
 const OPTIONS: SocketOptions = SocketOptions { keepalive: None, user_timeout: None };
