@@ -3,7 +3,7 @@
 pub mod control;
 mod drain;
 mod guard;
-mod page;
+pub(crate) mod page;
 mod process;
 mod rates;
 pub mod status;

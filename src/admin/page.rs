@@ -32,8 +32,51 @@ pub(super) fn file(path: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
+/// What tests ask of each page of ours.
+#[cfg(test)]
+pub(crate) mod hygiene {
+    /// The values of `name="…"` in `text`.
+    pub(crate) fn attribute<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+        quoted_behind(text, &format!(" {name}=\""))
+    }
+
+    /// The elements that a script asks for.
+    pub(crate) fn asked_ids(script: &str) -> Vec<&str> {
+        quoted_behind(script, "byId(\"")
+    }
+
+    fn quoted_behind<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+        text.split(start).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+    }
+
+    /// A file loads nothing from elsewhere, and takes no text for HTML or code.
+    pub(crate) fn is_self_contained(name: &str, content: &str) {
+        let content = content.replace("http://www.w3.org/2000/svg", "");
+        let outside = [
+            "http://",
+            "https://",
+            "url(",
+            "@import",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "eval(",
+        ];
+        outside.iter().for_each(|outside| assert!(!content.contains(outside), "{name} has {outside}"));
+    }
+
+    /// A page has one script, and it is not in the page.
+    pub(crate) fn has_nothing_inline(page: &str) {
+        for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+            assert!(!page.contains(inline), "the page has {inline}");
+        }
+        assert_eq!(page.matches("<script").count(), 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::hygiene::{asked_ids, attribute, has_nothing_inline, is_self_contained};
     use super::*;
 
     /// Of all files, as they go over the wire.
@@ -41,12 +84,6 @@ mod tests {
 
     fn content(path: &str) -> &'static str {
         FILES.iter().find(|(file, ..)| *file == path).unwrap().2
-    }
-
-    /// The values of `name="…"` in `text`.
-    fn attribute<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
-        let start = format!(" {name}=\"");
-        text.split(&start).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
     }
 
     #[test]
@@ -64,33 +101,15 @@ mod tests {
 
     #[test]
     fn nothing_comes_from_outside_and_nothing_is_inline() {
-        for (name, _, content) in FILES {
-            let content = content.replace("http://www.w3.org/2000/svg", "");
-            for outside in [
-                "http://",
-                "https://",
-                "url(",
-                "@import",
-                "innerHTML",
-                "outerHTML",
-                "insertAdjacentHTML",
-                "eval(",
-            ] {
-                assert!(!content.contains(outside), "{name} has {outside}");
-            }
-        }
-        for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
-            assert!(!content("/").contains(inline), "the page has {inline}");
-        }
-        assert_eq!(content("/").matches("<script").count(), 1);
+        FILES.iter().for_each(|(name, _, content)| is_self_contained(name, content));
+        has_nothing_inline(content("/"));
     }
 
     #[test]
     fn every_element_the_scripts_ask_for_is_there() {
         let ids = attribute(content("/"), "id");
         let scripts = content("/app.js").to_owned() + content("/show.js");
-        let asked: Vec<&str> =
-            scripts.split("byId(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let asked = asked_ids(&scripts);
         assert!(asked.len() > 10, "{asked:?}");
         asked.iter().for_each(|id| assert!(ids.contains(id), "the scripts ask for #{id}"));
         assert_eq!(content("/").matches("<table").count(), content("/").matches("<caption").count());
