@@ -73,6 +73,10 @@ impl Successor {
     /// When it can't be started, or the sockets do not go through.
     pub fn start(program: &Program, sockets: &[(Role, BorrowedFd<'_>)]) -> Result<Self, HandoverError> {
         let (ours, theirs) = UnixStream::pair().map_err(HandoverError::Hand)?;
+        // They wait in the kernel: how it takes them is its own affair, and it may end before.
+        hand(&ours, sockets).map_err(HandoverError::Hand)?;
+        ours.set_nonblocking(true).map_err(HandoverError::Hand)?;
+        let stream = tokio::net::UnixStream::from_std(ours).map_err(HandoverError::Hand)?;
         let child = Command::new(&program.file)
             .args(&program.arguments)
             .env(PREDECESSOR, std::process::id().to_string())
@@ -83,9 +87,7 @@ impl Successor {
         let child = child
             .map_err(|source| HandoverError::Start { program: program.file.display().to_string(), source })?;
         let pid = child.id().unwrap_or_default();
-        let mut started = Started(Some(child));
-        let stream = hand(ours, sockets).map_err(HandoverError::Hand)?;
-        Ok(Self { child: started.0.take(), pid, stream: BufReader::new(stream) })
+        Ok(Self { child: Some(child), pid, stream: BufReader::new(stream) })
     }
 
     /// Its process.
@@ -161,24 +163,16 @@ impl Successor {
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        drop(Started(self.child.take()));
-    }
-}
-
-/// A process that is killed when this is dropped. The runtime sees to the rest of it.
-struct Started(Option<Child>);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if let Some(child) = &mut self.child {
+            // The runtime sees to the rest of it.
             let _ = child.start_kill();
         }
     }
 }
 
 /// Send the sockets, as many at once as go.
-fn hand(stream: UnixStream, sockets: &[(Role, BorrowedFd<'_>)]) -> io::Result<tokio::net::UnixStream> {
-    // It holds megabytes less than the kernel's buffer: this is for what can't happen.
+fn hand(stream: &UnixStream, sockets: &[(Role, BorrowedFd<'_>)]) -> io::Result<()> {
+    // Names of thousands fit into the kernel's buffer. With more it ends here, for nobody reads yet.
     stream.set_write_timeout(Some(PROMPT))?;
     let mut rest = sockets;
     loop {
@@ -189,14 +183,12 @@ fn hand(stream: UnixStream, sockets: &[(Role, BorrowedFd<'_>)]) -> io::Result<to
             more: !later.is_empty(),
         };
         let descriptors: Vec<_> = now.iter().map(|(_, socket)| socket.as_fd()).collect();
-        descriptors::send(&stream, &word.line(), &descriptors)?;
+        descriptors::send(stream, &word.line(), &descriptors)?;
         if later.is_empty() {
-            break;
+            return Ok(());
         }
         rest = later;
     }
-    stream.set_nonblocking(true)?;
-    tokio::net::UnixStream::from_std(stream)
 }
 
 #[cfg(test)]

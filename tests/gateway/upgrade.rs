@@ -12,8 +12,16 @@ use tokio::net::TcpStream;
 use self::family::{Family, signal};
 use super::harness::{Broker, Client, Crew, Message, connect_v3, connect_v5, until, within};
 
-/// Drains that do not end by themselves while the test looks.
+/// Drains that say goodbye to the first at once, to the next in minutes.
 const PATIENT: &str = "[drain]\nwindow = \"10m\"\ngrace = \"10m\"";
+
+/// A client that is joined to the crew.
+async fn join(family: &Family, name: &str) -> Client {
+    let mut client = Client::plain(family.plain).await;
+    client.say(&connect_v3(name, 60)).await;
+    assert_eq!(client.hear_mqtt(4).await, [0x20, 2, 0, 0]);
+    client
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_who_comes_is_refused_or_reset() {
@@ -68,6 +76,7 @@ async fn sessions_live_on_at_the_old_process_and_get_their_goodbyes() {
         assert_eq!(client.hear_mqtt(5).await, [0x20, 3, 0, 0, 0]);
         (client, visit)
     };
+    let (mut asked, _visit) = join("the first to be asked").await;
     let (mut client, mut visit) = join("one").await;
     signal(old, "-USR2");
     let new = async {
@@ -79,6 +88,8 @@ async fn sessions_live_on_at_the_old_process_and_get_their_goodbyes() {
         }
     };
     let new = within("another process", new).await;
+    assert_eq!(asked.hear_all().await, (vec![0xE0, 2, 0x8B, 0], Some(1001)));
+    drop(asked);
     let (other, _other_visit) = join("two").await;
     assert_eq!(family.status().await.sessions.open, 1, "the one that came since");
     client.say(&[0xC0, 0]).await;
@@ -154,7 +165,7 @@ async fn a_successor_that_cannot_begin_changes_nothing() {
     let text = std::fs::read_to_string(family.path("brokergate.toml")).unwrap();
     let cases: [(&str, &dyn Fn()); 5] = [
         ("exit status: 3", &|| family.replace_program("exit 3")),
-        ("is it a brokergate?", &|| family.replace_program("echo rubbish >&0; exec sleep 1000 $3")),
+        ("is it a brokergate?", &|| family.replace_program("echo rubbish >&0; exec tail -f \"$3\"")),
         ("can't be started from", &|| std::fs::remove_file(family.path("brokergate")).unwrap()),
         ("did you mean `workers`", &|| family.write(&text.replace("workers", "wrokers"))),
         ("another process listens there", &|| {
@@ -191,12 +202,9 @@ async fn a_stop_ends_a_successor_that_does_not_serve_yet() {
         family.configure(std::slice::from_ref(&crew.endpoint), if second { PATIENT } else { "" });
         let mut first = family.start().await;
         let old = first.id().unwrap();
-        let mut client = Client::plain(family.plain).await;
-        client.say(&connect_v3("one", 60)).await;
-        client.hear_mqtt(4).await;
-        family.replace_program("exec sleep 1000 $3");
-        let asking = family.upgrade();
-        let mut asking = std::pin::pin!(asking);
+        let (mut asked, mut client) = (join(&family, "one").await, join(&family, "two").await);
+        family.replace_program("exec tail -f \"$3\"");
+        let mut asking = std::pin::pin!(family.upgrade());
         let under_way = async {
             family.logged("a new process is to take over").await;
             // What else is asked meanwhile is told to wait.
@@ -205,13 +213,15 @@ async fn a_stop_ends_a_successor_that_does_not_serve_yet() {
         };
         tokio::select! {
             () = under_way => {}
-            _ = asking.as_mut() => panic!("it waits for one that says nothing"),
+            outcome = asking.as_mut() => panic!("it waits for one that says nothing: {outcome:?}"),
         }
         assert_eq!(family.living().len(), 2);
         signal(old, "-TERM");
         let (code, said) = asking.await;
         assert!(code == Some(1) && said.contains("asked to stop"), "{code:?}: {said}");
         family.only(&[old]).await;
+        assert_eq!(asked.hear_close().await, Some(1001));
+        drop(asked);
         if second {
             signal(old, "-TERM");
             assert_eq!(client.hear().await, Message::Gone);
@@ -225,23 +235,21 @@ async fn a_stop_ends_a_successor_that_does_not_serve_yet() {
 }
 
 #[tokio::test]
-async fn a_successor_that_is_abandoned_ends() {
+async fn a_successor_whose_predecessor_is_killed_ends_too() {
     let (family, crew) = (Family::new(), Crew::serve("").await);
     family.configure(std::slice::from_ref(&crew.endpoint), "");
     let mut first = family.start().await;
-    // It comes when whoever started it has gone.
-    family.replace_program(&format!(
-        "kill -KILL $PPID; exec {} run --config \"$3\"",
-        env!("CARGO_BIN_EXE_brokergate")
-    ));
-    signal(first.id().unwrap(), "-USR2");
+    let old = first.id().unwrap();
+    // It waits for a word of whoever stands still.
+    family.replace_program(&format!("kill -STOP $PPID; exec {} \"$@\"", env!("CARGO_BIN_EXE_brokergate")));
+    signal(old, "-USR2");
+    until("a new process", || family.living().len() == 2).await;
+    let new = *family.living().iter().find(|process| **process != old).unwrap();
+    until("it to wait", || family.listens(new)).await;
+    signal(old, "-KILL");
     assert!(!within("the end", first.wait()).await.unwrap().success());
-    // Its parent is not the one that is named any more, so it is a gateway like any other.
-    family.serving().await;
-    let status = family.status().await;
-    assert!(status.upgrade.is_none());
-    signal(status.pid, "-TERM");
     family.only(&[]).await;
+    family.logged("to be its successor, has ended or changed its mind").await;
 }
 
 #[tokio::test]
@@ -251,9 +259,7 @@ async fn an_admin_listener_on_a_unix_socket_is_handed_over() {
     let first = family.start().await;
     let old = first.id().unwrap();
     // A session keeps the old one there.
-    let mut client = Client::plain(family.plain).await;
-    client.say(&connect_v3("one", 60)).await;
-    client.hear_mqtt(4).await;
+    let _sessions = (join(&family, "one").await, join(&family, "two").await);
     // A connection that somebody keeps ends with its next answer.
     let socket = family.path("admin.sock");
     let mut kept = tokio::net::UnixStream::connect(&socket).await.unwrap();
@@ -306,9 +312,7 @@ async fn a_gateway_that_drains_is_not_upgraded() {
     let (family, crew) = (Family::new(), Crew::serve("").await);
     family.configure(std::slice::from_ref(&crew.endpoint), PATIENT);
     let first = family.start().await;
-    let mut client = Client::plain(family.plain).await;
-    client.say(&connect_v3("one", 60)).await;
-    client.hear_mqtt(4).await;
+    let _sessions = (join(&family, "one").await, join(&family, "two").await);
     let drain = async |more: &[&str]| {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_brokergate"));
         let status = command.args(["drain", "--admin", &family.admin]).args(more).status().await.unwrap();
@@ -320,5 +324,5 @@ async fn a_gateway_that_drains_is_not_upgraded() {
     family.only(&[first.id().unwrap()]).await;
     drain(&["--cancel"]).await;
     family.upgraded().await;
-    drop((client, first));
+    drop(first);
 }

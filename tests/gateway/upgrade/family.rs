@@ -143,7 +143,7 @@ impl Family {
     /// A metric's value, by its whole name.
     pub async fn metric(&self, name: &str) -> Option<String> {
         let text = within("metrics", self.try_ask("/metrics")).await.unwrap();
-        text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+        text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned()))
     }
 
     /// What the admin listener answers.
@@ -176,6 +176,21 @@ impl Family {
         living
     }
 
+    /// Whether a process holds a socket of our plain listener: it has been handed over.
+    pub fn listens(&self, process: u32) -> bool {
+        // `sl local_address …`, by port in hexadecimal; the tenth column is the inode.
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let at = format!("0100007F:{:04X}", self.plain.port());
+        let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let inodes: Vec<_> = rows
+            .filter(|row| row.get(1) == Some(&at.as_str()) && row.get(3) == Some(&"0A"))
+            .map(|row| format!("socket:[{}]", row[9]))
+            .collect();
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+        let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter_map(|link| link.to_str().map(str::to_owned)).any(|link| inodes.contains(&link))
+    }
+
     /// Wait until these live, and no others.
     pub async fn only(&self, processes: &[u32]) {
         let mut expected = processes.to_vec();
@@ -187,6 +202,9 @@ impl Family {
 
 impl Drop for Family {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", fs::read_to_string(self.path("log")).unwrap_or_default());
+        }
         for process in self.living() {
             signal(process, "-KILL");
         }
