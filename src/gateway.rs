@@ -231,7 +231,7 @@ impl Gateway {
 
         let upgrading =
             Upgrading { shared: Arc::clone(&shared), supervisor: supervisor.clone(), journal, program };
-        let mut is_handed_over = false;
+        let mut handed_over = None;
         // Drained and put back to work as often as somebody orders it.
         let by_hand = loop {
             let ordered = tokio::select! {
@@ -250,7 +250,7 @@ impl Gateway {
                     match upgrading.carry_out(ordered, asked, &sockets, &mut reloads, &mut orders).await {
                         Upgraded::Failed => continue,
                         Upgraded::Stopped => {}
-                        Upgraded::HandedOver => is_handed_over = true,
+                        Upgraded::HandedOver(ordered, words) => handed_over = Some((ordered, words)),
                     }
                     break None;
                 }
@@ -270,12 +270,13 @@ impl Gateway {
 
         let config = shared.snapshot.load().config.drain.clone();
         let (mut now, mut delay) = (pin!(now), config.delay);
-        if is_handed_over {
+        if let Some((ordered, words)) = handed_over {
             // Nobody is lost: who waits in the kernel waits at the next process.
             listeners.close().await;
             if let Some(admin) = &mut admin {
                 admin.close().await;
             }
+            ordered.answer(Ok(words));
             tokio::select! {
                 () = upgrading.settle() => {}
                 () = asked.as_mut() => {}

@@ -29,10 +29,10 @@ pub(super) struct Upgrading {
 }
 
 /// How it went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Upgraded {
-    /// The next process serves.
-    HandedOver,
+    /// The next process serves. Who ordered it is to hear these words once this one does not answer any more.
+    HandedOver(Ordered, String),
     /// There is none: this one works on.
     Failed,
     /// This one was asked to stop, and so there is none.
@@ -40,7 +40,7 @@ pub(super) enum Upgraded {
 }
 
 impl Upgrading {
-    /// Hand over, and say how it went to who ordered it, in the log and in the journal. Until the next process is
+    /// Hand over, and say how it went: in the log, in the journal, and to who ordered it. Until the next process is
     /// ready, whoever asks this one to stop ends that one; from then on the two take a moment, and it stays.
     pub(super) async fn carry_out(
         &self,
@@ -67,8 +67,7 @@ impl Upgrading {
                 let ours = std::process::id();
                 let words =
                     format!("process {pid} serves; process {ours} drains its {left} sessions and ends");
-                ordered.answer(Ok(words));
-                Upgraded::HandedOver
+                Upgraded::HandedOver(ordered, words)
             }
             Ok(None) => {
                 warn!("asked to stop: the new process was ended before it served");
