@@ -1,7 +1,7 @@
-//! Goodbyes by hand: of the gateway, of one endpoint, and of those who are too many; and what brokers hear of it.
+//! Goodbyes by hand, of the gateway, of one endpoint, and of those who are too many; and what brokers hear of it.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod rebalance;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,6 @@ use brokergate::reload::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::task::JoinHandle;
 
 use super::harness::{
     Broker, Client, Crew, Gate, KINDS, Kind, Session, connect_v3, connect_v5, publish, raw, simple, until,
@@ -72,38 +71,6 @@ async fn join_all(gate: &Gate, count: usize) -> Vec<Client> {
 fn sessions(gate: &Gate) -> Vec<usize> {
     let snapshot = gate.shared.snapshot.load();
     snapshot.pools["brokers"].pool.endpoints().iter().map(|endpoint| endpoint.sessions()).collect()
-}
-
-/// A client that comes back at once whenever it is sent away, and counts how often.
-fn loyal(mut client: Client, to: SocketAddr, name: String, moves: Arc<AtomicUsize>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        loop {
-            // However long that takes.
-            client.sent_away().await;
-            moves.fetch_add(1, Ordering::Relaxed);
-            client = Client::plain(to).await;
-            client.say(&connect_v3(&name, 60)).await;
-            client.hear_mqtt(4).await;
-        }
-    })
-}
-
-/// So many clients, all at the second of two brokers: the first was drained meanwhile, and is back at work.
-async fn join_second(gate: &Gate, first: &str, count: usize) -> Vec<Client> {
-    done(gate, &format!("/drain?upstream=brokers&endpoint={first}")).await;
-    let clients = join_all(gate, count).await;
-    assert_eq!(sessions(gate), [0, count]);
-    done(gate, &format!("/resume?upstream=brokers&endpoint={first}")).await;
-    clients
-}
-
-/// All of them [`loyal`], as [`join_all`] has named them; and how often each has come back.
-fn keep(gate: &Gate, clients: Vec<Client>) -> (Vec<JoinHandle<()>>, Vec<Arc<AtomicUsize>>) {
-    let staying = clients.into_iter().enumerate().map(|(number, client)| {
-        let moves = Arc::<AtomicUsize>::default();
-        (loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(&moves)), moves)
-    });
-    staying.unzip()
 }
 
 const SUPPRESS: &str = "[drain]\nwindow = \"0s\"\ngrace = \"5s\"\nwill = \"suppress\"";
@@ -359,59 +326,6 @@ async fn mistakes_name_what_there_is() {
         assert!(told.contains(words), "{path}: {told}");
     }
     assert!(get(&gate, "/drain").await.starts_with("HTTP/1.0 405"));
-}
-
-#[tokio::test]
-async fn a_rebalance_moves_as_many_as_are_too_many_and_nobody_twice() {
-    let (first, second) = (Crew::serve("weight = 2").await, Crew::serve("").await);
-    let more = "[drain]\nwindow = \"1s\"\ngrace = \"2s\"";
-    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    let (staying, moves) = keep(&gate, join_second(&gate, &first.name(), 60).await);
-    let words = done(&gate, "/rebalance?upstream=brokers").await;
-    assert!(words.contains("40 sessions are asked to move"), "{words}");
-    assert_eq!(post(&gate, "/rebalance?upstream=brokers").await.0, 409);
-    told(&gate, "\"rebalance\":{\"total\":40,").await;
-    until("the spread", || sessions(&gate) == [40, 20]).await;
-    let all = || moves.iter().map(|moves| moves.load(Ordering::Relaxed)).collect::<Vec<_>>();
-    until("all who were asked", || all().iter().sum::<usize>() == 40).await;
-    told(&gate, "\"rebalance\":null").await;
-    assert!(all().iter().all(|moves| *moves <= 1), "{:?}", all());
-    // There is nobody to move any more.
-    let words = done(&gate, "/rebalance?upstream=brokers").await;
-    assert!(words.contains(" 0 sessions"), "{words}");
-    assert_eq!(sessions(&gate), [40, 20]);
-    staying.iter().for_each(JoinHandle::abort);
-}
-
-#[tokio::test]
-async fn a_rebalance_by_client_id_moves_who_is_not_at_home() {
-    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
-    let more = "balance = \"client-id\"\n[drain]\nwindow = \"500ms\"\ngrace = \"1s\"";
-    // Homes go by names. By chance more could be at home at one than it takes: 1.25 times its share.
-    let named = |crew: &Crew, name| crew.endpoint.replace(&format!("name = \"{}\"", crew.name()), name);
-    let endpoints = [named(&first, "name = \"one\""), named(&second, "name = \"two\"")];
-    let gate = Gate::start(&simple(&endpoints, more)).await;
-    let (staying, moves) = keep(&gate, join_second(&gate, "one", 40).await);
-    let words = done(&gate, "/rebalance?upstream=brokers").await;
-    let moving: usize = words.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!((8..=32).contains(&moving), "{words}");
-    until("all who are not at home", || first.count() == moving).await;
-    assert_eq!(sessions(&gate).iter().sum::<usize>(), 40);
-    assert!(moves.iter().all(|moves| moves.load(Ordering::Relaxed) <= 1));
-    staying.iter().for_each(JoinHandle::abort);
-}
-
-#[tokio::test]
-async fn a_rebalance_that_is_cancelled_asks_nobody_more() {
-    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
-    let more = "[drain]\nwindow = \"10m\"\ngrace = \"5s\"";
-    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    let _clients = join_second(&gate, &first.name(), 10).await;
-    done(&gate, "/rebalance?upstream=brokers").await;
-    told(&gate, "\"rebalance\":{\"total\":5,\"asked\":1,\"left\":4,").await;
-    assert!(done(&gate, "/resume?upstream=brokers").await.contains("cancelled"));
-    told(&gate, "\"rebalance\":null").await;
-    assert!(gate.metric("brokergate_sessions") >= 9.0);
 }
 
 #[tokio::test]
