@@ -199,7 +199,7 @@ impl Drain {
     }
 
     /// The work that is `wanted`, looked up bit by bit, so that nobody waits long for the lock.
-    pub async fn find(&self, wanted: impl Fn(&Member) -> bool + Send) -> Vec<Arc<Member>> {
+    pub async fn find(&self, mut wanted: impl FnMut(&Member) -> bool + Send) -> Vec<Arc<Member>> {
         let (mut found, mut from) = (Vec::new(), 0);
         while let Some(next) = self.0.look(from, |member| {
             if wanted(member) {

@@ -109,6 +109,40 @@ async fn a_rebalance_by_client_id_moves_who_is_not_at_home() {
 }
 
 #[tokio::test]
+async fn who_would_find_no_room_at_home_is_not_asked() {
+    let (first, second) = (Crew::serve("max_sessions = 5").await, Crew::serve("").await);
+    for balance in ["client-id", "source-address"] {
+        let more = format!("balance = \"{balance}\"\n[drain]\nwindow = \"500ms\"\ngrace = \"1s\"");
+        let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], &more)).await;
+        let sources = (1..=40).map(|last| format!("127.0.0.{last}"));
+        let regulars = Regulars::at_second(&gate, &first.name(), sources).await;
+        let before = first.count();
+        assert_eq!(asked(&gate).await, 5, "{balance}");
+        until("all who have room", || first.count() == before + 5).await;
+        told(&gate, "\"rebalance\":null").await;
+        assert_eq!(sessions(&gate), [5, 35], "{balance}");
+        assert_eq!(regulars.moves().iter().sum::<usize>(), 5, "{balance}");
+    }
+}
+
+#[tokio::test]
+async fn a_rebalance_by_source_address_moves_who_is_not_at_home() {
+    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
+    let more = "balance = \"source-address\"\n[drain]\nwindow = \"500ms\"\ngrace = \"1s\"";
+    let gate = Gate::start(&simple(&[named(&first, "one"), named(&second, "two")], more)).await;
+    // Four clients behind each of ten addresses: they move together, or not at all.
+    let sources = (0..40).map(|number| format!("127.0.0.{}", number / 4 + 1));
+    let regulars = Regulars::at_second(&gate, "one", sources).await;
+    let moving = asked(&gate).await;
+    assert!(moving > 0 && moving < 40 && moving.is_multiple_of(4), "{moving}");
+    until("all who are not at home", || regulars.moves().iter().sum::<usize>() == moving).await;
+    let all = regulars.moves();
+    assert!(all.chunks(4).all(|behind| behind == [0; 4] || behind == [1; 4]), "{all:?}");
+    told(&gate, "\"rebalance\":null").await;
+    assert_eq!(sessions(&gate), [moving, 40 - moving]);
+}
+
+#[tokio::test]
 async fn a_rebalance_that_is_cancelled_asks_nobody_more() {
     let (first, second) = (Crew::serve("").await, Crew::serve("").await);
     let more = "[drain]\nwindow = \"10m\"\ngrace = \"5s\"";
