@@ -5,6 +5,7 @@ mod rebalance;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use brokergate::admin::status::form::Status;
 use brokergate::reload::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -231,6 +232,18 @@ async fn a_drain_that_is_cancelled_serves_again_on_the_same_address() {
     assert_eq!(post(&gate, "/resume").await.0, 409);
     gate.cut();
     gate.stopped().await;
+}
+
+#[tokio::test]
+async fn the_status_counts_the_delay_of_a_drain() {
+    let crew = Crew::serve("").await;
+    let terms = "[drain]\ndelay = \"1h\"\nwindow = \"2h\"\ngrace = \"3h\"";
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), terms)).await;
+    done(&gate, "/drain").await;
+    let status = get(&gate, "/status").await;
+    let status: Status = serde_json::from_str(status.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let deadline = status.drain.unwrap().deadline_seconds;
+    assert!((6.0 * 3600.0 - 60.0..=6.0 * 3600.0).contains(&deadline), "{deadline}");
 }
 
 #[tokio::test]
