@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::harness::{
-    Broker, Client, Crew, Gate, KINDS, Kind, Session, connect_v3, connect_v5, publish, raw, simple, until,
-    within,
+    Broker, Client, Crew, Gate, KINDS, Kind, Session, accepted, connect_v3, connect_v5, publish, raw, simple,
+    until, within,
 };
 
 /// POST to the admin listener: the status and the words.
@@ -128,6 +128,46 @@ async fn a_client_that_said_disconnect_is_not_spoken_for() {
     gate.ask();
     assert!(visit.hear_all().await.is_empty());
     drop((client, visit));
+    gate.stopped().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_has_the_connect_when_the_drain_begins_is_told_too() {
+    for kind in KINDS {
+        let broker = Broker::listen().await;
+        let mut gate = Gate::start(&simple(&[broker.endpoint(kind)], SUPPRESS)).await;
+        let mut client = Client::plain(gate.plain()).await;
+        let connect = connect_v5("one", 60);
+        client.say(&connect).await;
+        let mut visit = broker.visit(kind).await;
+        assert_eq!(visit.hear(connect.len()).await, connect);
+        gate.ask();
+        told(&gate, "\"asked\":1,").await;
+        // Its Will could fire from here on.
+        visit.say(accepted(&connect)).await;
+        assert_eq!(visit.hear_all().await, [0xE0, 0], "{kind:?}");
+        let goodbye = [accepted(&connect), &[0xE0, 2, 0x8B, 0]].concat();
+        assert_eq!(client.hear_all().await, (goodbye, Some(1001)), "{kind:?}");
+        drop((client, visit));
+        gate.ended("drained", "gateway").await;
+        gate.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_the_connect_holds_up_no_drain() {
+    let broker = Broker::listen().await;
+    let more = SUPPRESS.replace("5s", "100ms");
+    let mut gate = Gate::start(&simple(&[broker.mqtt()], &more)).await;
+    let mut client = Client::plain(gate.plain()).await;
+    let connect = connect_v3("one", 60);
+    client.say(&connect).await;
+    let mut visit = broker.visit_mqtt().await;
+    assert_eq!(visit.hear(connect.len()).await, connect);
+    gate.ask();
+    assert!(visit.hear_all().await.is_empty());
+    gate.ended("cut", "gateway").await;
+    drop(client);
     gate.stopped().await;
 }
 
