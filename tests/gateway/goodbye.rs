@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use brokergate::admin::status::form::Status;
 use brokergate::reload::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use super::harness::{
-    Broker, Client, Crew, Gate, KINDS, Kind, Session, accepted, connect_v3, connect_v5, publish, raw, simple,
-    until, within,
+    Broker, Client, Crew, Gate, KINDS, Kind, Mood, Names, Session, accepted, connect_v3, connect_v5, publish,
+    raw, simple, until, within,
 };
 
 /// POST to the admin listener: the status and the words.
@@ -284,6 +284,53 @@ async fn the_status_counts_the_delay_of_a_drain() {
     let status: Status = serde_json::from_str(status.split_once("\r\n\r\n").unwrap().1).unwrap();
     let deadline = status.drain.unwrap().deadline_seconds;
     assert!((6.0 * 3600.0 - 60.0..=6.0 * 3600.0).contains(&deadline), "{deadline}");
+}
+
+#[tokio::test]
+async fn what_lost_its_port_meanwhile_can_not_be_resumed_until_it_is_free() {
+    let crew = Crew::serve("").await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), "")).await;
+    done(&gate, "/drain").await;
+    told(&gate, "\"stage\":\"drained\"").await;
+    let taken = TcpListener::bind(gate.plain()).await.unwrap();
+    let (status, words) = post(&gate, "/resume").await;
+    assert_eq!(status, 409, "{words}");
+    assert!(words.contains(&gate.plain().to_string()) && words.contains("another process"), "{words}");
+    assert!(words.ends_with("; the drain goes on\n"), "{words}");
+    assert!(get(&gate, "/ready").await.ends_with("drained\n"));
+    assert!(TcpStream::connect(gate.tls()).await.is_err(), "all addresses, or none");
+    drop(taken);
+    done(&gate, "/resume").await;
+    join(&gate, "one").await;
+    assert!(TcpStream::connect(gate.tls()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_reload_under_way_is_finished_before_a_drain_by_hand() {
+    let (crew, names) = (Crew::serve("").await, Names::serve().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("brokergate.toml");
+    let text = |endpoint: &str, more: &str| {
+        let rest = "[admin]\naddress = \"127.0.0.1:0\"\n[reload]\nwatch = false\n[drain]\nwindow = \"0s\"\n";
+        simple(&[endpoint.to_owned()], &format!("{rest}{more}"))
+    };
+    std::fs::write(&file, text(&crew.endpoint, "")).unwrap();
+    let gate = Gate::start_file(&file).await;
+    let mut client = join(&gate, "one").await;
+    // The name's look-up takes until the resolver's patience is over.
+    names.feels(Mood::Silent);
+    let by_name = "{ url = \"mqtt://brokers.test:1\", name = \"new\", discover = \"addresses\" }";
+    std::fs::write(&file, text(by_name, &names.toml())).unwrap();
+    let drain = async {
+        until("the look-up", || names.questions() > 0).await;
+        done(&gate, "/drain").await
+    };
+    let (reloaded, drained) = tokio::join!(gate.reload(), drain);
+    assert!(reloaded.is_ok(), "{reloaded:?}");
+    assert_eq!(drained, "the gateway drains\n");
+    assert_eq!(client.hear_close().await, Some(1001));
+    assert_eq!(gate.metric("brokergate_reloads_total{result=\"applied\"}"), 1.0);
+    assert!(gate.shared.snapshot.load().pools["brokers"].pool.endpoints().is_empty());
 }
 
 #[tokio::test]
