@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_tungstenite::HyperWebsocket;
@@ -219,7 +219,7 @@ impl Session {
     async fn offer(
         &self,
         picked: &Picked,
-        headers: &HeaderMap,
+        headers: &[(HeaderName, HeaderValue)],
         level: Level,
         packet: &[u8],
         offered: &AtomicBool,
