@@ -202,6 +202,8 @@ impl Gateway {
         let Self { shared, bound, admin, stage, mut reloads, orders: (_, mut orders), .. } = self;
         let Self { supervisor, upgrades: journal, program, predecessor, .. } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        // Ends with us.
+        let _upkeep = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared.metrics).look_after()));
         // The first client should find brokers.
         let snapshot = shared.snapshot.load_full();
         snapshot.looked_up().await;
