@@ -223,12 +223,12 @@ mod tests {
     async fn who_can_not_begin_says_why() {
         let cases = [
             (
-                r#"echo '{"word":"failed","why":"no such file"}' >&0; read -r end; sleep 1000"#,
+                r#"echo '{"word":"failed","why":"no such file"}' >&0; read -r end; exec sleep 1000"#,
                 "begin: no such file",
             ),
             ("read -r take; exit 3", "exit status: 3"),
-            ("echo rubbish >&0; sleep 1000", "is it a brokergate?"),
-            (r#"echo '{"word":"serving"}' >&0; sleep 1000"#, "is it a brokergate?"),
+            ("echo rubbish >&0; exec sleep 1000", "is it a brokergate?"),
+            (r#"echo '{"word":"serving"}' >&0; exec sleep 1000"#, "is it a brokergate?"),
             ("exec sleep 1000", "was not ready within 200ms"),
         ];
         for (script, words) in cases {
