@@ -103,10 +103,10 @@ async fn work(
     shared: Arc<Shared>,
     served: Arc<AtomicUsize>,
 ) {
-    let traffic = shared.traffic.open();
+    let (traffic, shard) = (shared.traffic.open(), shared.roster.open());
     tokio::spawn(tick());
     while let Some(accepted) = incoming.recv().await {
-        let load = Load::new(&served, &traffic);
+        let load = Load::new(&served, &traffic, &shard);
         tokio::spawn(connection::serve(accepted, Arc::clone(&shared), load));
     }
 }

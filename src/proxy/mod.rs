@@ -6,6 +6,7 @@ pub mod forwarded;
 pub mod handshake;
 mod opening;
 pub mod rejection;
+pub mod roster;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::admission::Caps;
+use self::roster::{Roster, Shard};
 use crate::backend::{Backend, BackendError};
 use crate::config::{self, Limits, Redirect};
 use crate::drain::Drain;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub sessions: Drain,
     /// What flows through sessions.
     pub traffic: AllTraffic,
+    /// Who they are.
+    pub roster: Roster,
     caps: Caps,
     observer: OnceLock<Observer>,
 }
@@ -95,6 +99,7 @@ impl Shared {
             drain: Drain::new(),
             sessions,
             traffic: AllTraffic::default(),
+            roster: Roster::default(),
             caps,
             observer: OnceLock::new(),
         })

@@ -21,7 +21,7 @@ use super::handshake::Handshake;
 use super::opening::Opening;
 use super::{Inner, Rejection};
 use crate::config::Limits;
-use crate::drain::{Asked, Watch};
+use crate::drain::Watch;
 use crate::mqtt::{self, Connect, Level, Refusal, Reply};
 use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
@@ -51,9 +51,11 @@ pub(super) fn accept(
         client: (identity.address, identity.port.unwrap_or(0)).into(),
         ..inner.arrival.clone()
     };
+    let watch = inner.shared.sessions.watch();
+    let is_logged = snapshot.config.log.access;
     let session = Session {
-        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
-        watch: inner.shared.sessions.watch(),
+        account: Account::open(arrival.client, is_logged, inner, upstream.pool.name(), &watch),
+        watch,
         limits: snapshot.config.limits.clone(),
         arrival,
         identity,
@@ -92,11 +94,11 @@ struct Found {
 /// allocation of its own, which is gone when the tunnel runs.
 async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
     let Some(mut joined) = opening.await else { return };
+    let (asked, account) = (joined.watch.asked(), &joined.account);
     let ending = tokio::select! {
-        ending = joined.tunnel.run(joined.watch.asked(), joined.account.traffic()) => ending,
+        ending = joined.tunnel.run(asked, account.traffic(), &account.entry().meter) => ending,
         () = joined.watch.cut() => Ending::Cut,
     };
-    joined.account.moved(joined.tunnel.moved());
     // The endpoint's slot is free once its streams are closed, and the session ends with both.
     drop(joined.tunnel);
     drop(joined.picked);
@@ -111,10 +113,11 @@ impl Session {
             self.account.end(if upgraded.is_err() { Ending::ConnectTimeout } else { Ending::ClientVanished });
             return None;
         };
-        let mut opening = Opening::new(stream, &read);
+        let mut opening = Opening::new(stream, &read, Arc::clone(self.account.entry()));
         match self.find(&mut opening, deadline).await {
             Ok((connect, found)) => self.join(opening, &connect, found).await,
             Err((ending, reply)) => {
+                self.account.entry().meter.leave();
                 let deadline = Instant::now() + self.limits.half_close_timeout;
                 let refused = opening.refuse(reply.as_deref(), &ending, deadline);
                 tokio::select! {
@@ -144,20 +147,20 @@ impl Session {
                 }
                 ending => (ending, None),
             })?,
-            Asked::Drain(_) = asked.as_mut() => return Err((Ending::Drained, None)),
+            asked = asked.as_mut() => return Err((Ending::asked(asked).0, None)),
         };
         self.account.introduce(&connect);
         let max_pending = self.limits.max_pending_size;
         let found = tokio::select! {
             found = self.find_broker(&connect, &packet) => found,
             ending = opening.hold(max_pending) => Err(ending),
-            Asked::Drain(_) = asked => Err(Ending::Drained),
+            asked = asked => Err(Ending::asked(asked).0),
         };
         match found {
             Ok(found) => Ok((connect, found)),
             Err(ending) => {
                 let refusal = match &ending {
-                    Ending::NoBroker | Ending::Drained => Some(Refusal::Unavailable),
+                    Ending::NoBroker | Ending::Drained | Ending::Kicked => Some(Refusal::Unavailable),
                     Ending::NotAuthorized => Some(Refusal::NotAuthorized),
                     _ => None,
                 };
@@ -262,6 +265,7 @@ impl Session {
         let key = Key { client_id: &connect.client_id, address: self.arrival.client.ip() };
         let key = self.upstream.pool.home_key(&key);
         let watch = endpoint.drain(&self.account.shared.sessions).watch_by(key);
+        self.account.entry().follow(&watch);
         Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch, picked })
     }
 }
