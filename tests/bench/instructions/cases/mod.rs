@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what is prepared here is known to be good")]
 
 mod arrival;
+mod roster;
 mod stream;
 
 /// Told how often it was called before.
@@ -48,5 +49,8 @@ pub(crate) const CASES: &[Case] = &[
     case("pick-least-sessions-3", || arrival::pick("least-sessions", 3)),
     case("pick-least-sessions-100", || arrival::pick("least-sessions", 100)),
     case("pick-client-id-3", || arrival::pick("client-id", 3)),
+    // One slice of fifty thousand sessions: none is wanted, or all are.
+    case("roster-slice", || roster::slice("client_id=sensor-x")),
+    case("roster-slice-listed", || roster::slice("limit=1000")),
     case("pick-client-id-100", || arrival::pick("client-id", 100)),
 ];
