@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use self::draining::{Draining, cut};
@@ -128,6 +129,8 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let Self { shared, bound, admin, stage, mut reloads, asker: _, mut orders } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        // Ends with us.
+        let _upkeep = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared.metrics).look_after()));
         // The first client should find brokers.
         let snapshot = shared.snapshot.load_full();
         snapshot.looked_up().await;
