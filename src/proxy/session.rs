@@ -299,6 +299,7 @@ fn idle_limit(keepalive: u16, first: &First, margin: Duration) -> Option<Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::roster::Entry;
 
     /// What each session holds for as long as it lives, in bytes. Most of it is the tunnel, once.
     #[test]
@@ -306,5 +307,7 @@ mod tests {
         assert!(size_of::<Tunnel>() <= 800, "a tunnel takes {}", size_of::<Tunnel>());
         let session = carry(Box::pin(async { None }));
         assert!(size_of_val(&session) <= 1600, "a session takes {}", size_of_val(&session));
+        // Beside it stands what others see of it.
+        assert!(size_of::<Entry>() <= 216, "an entry of the roster takes {}", size_of::<Entry>());
     }
 }

@@ -87,9 +87,10 @@ pub struct Tunnel {
     down: Pump,
     level: Level,
     was_refused: bool,
+    /// Milliseconds from the session's beginning until it was joined: a client's silence while it waited for its
+    /// CONNACK is not held against it.
+    joined: u32,
     patience: Patience,
-    /// When the client was last heard.
-    heard: Instant,
     /// Fires when a limit may have been reached; re-armed then, not at each message.
     timer: Pin<Box<Sleep>>,
     /// When the farewell is over.
@@ -114,8 +115,8 @@ impl Tunnel {
             down: Pump::new(down, ends.from_broker),
             level: ends.level,
             was_refused: ends.was_refused,
+            joined: 0,
             patience,
-            heard: now,
             timer: Box::pin(tokio::time::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
             deadline: None,
             ending: None,
@@ -131,6 +132,7 @@ impl Tunnel {
         traffic: &Traffic,
         meter: &Meter,
     ) -> Ending {
+        self.joined = meter.began().elapsed().as_millis() as u32;
         let mut asked = pin!(asked);
         poll_fn(|cx| {
             // First what is there already: who asks before the tunnel runs does not take the CONNACK away.
@@ -164,7 +166,7 @@ impl Tunnel {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.check_time(Instant::now());
+            self.check_time(Instant::now(), meter);
         }
     }
 
@@ -193,8 +195,7 @@ impl Tunnel {
             }
         }
         if ledger.bytes() != before {
-            self.heard = Instant::now();
-            ledger.hear(self.heard);
+            ledger.hear(Instant::now());
         }
         let answer = self.up.course_mut().take_answer();
         if self.up.course().said_close() && self.ending.is_none() {
@@ -324,11 +325,12 @@ impl Tunnel {
     }
 
     /// The timer fired: act on the limits that are reached, and arm it for the next.
-    fn check_time(&mut self, now: Instant) {
+    fn check_time(&mut self, now: Instant, meter: &Meter) {
         let stalled = |since: Option<Instant>| since.is_some_and(|since| since + self.patience.stall <= now);
         // A client whose bytes we can't take because the broker stalls is not silent.
+        let silent_since = meter.heard().max(meter.began() + Duration::from_millis(self.joined.into()));
         let silent_at =
-            self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| self.heard + idle);
+            self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| silent_since + idle);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.up.abandon();
             self.down.abandon();
