@@ -1,4 +1,4 @@
-//! What a service manager is told of us, where one listens: systemd with `Type=notify` (sd_notify(3)).
+//! Who started this process and watches it, and what it is told: systemd with `Type=notify` (sd_notify(3)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ pub enum News {
     Status(String),
     /// No thread of ours is stuck.
     Alive,
-    /// Another process is the service now.
+    /// Another process is the service now, and the only one to speak.
     Successor(u32),
 }
 
@@ -76,13 +76,17 @@ impl Supervisor {
 
     /// Tell it something; whether it was told. Where that fails, the log says so once.
     pub async fn tell(&self, news: News) -> bool {
-        let speaks = |inner: &&Arc<Inner>| inner.speaks.load(Ordering::Acquire);
-        let Some(inner) = self.0.as_ref().filter(speaks) else { return false };
+        let Some(inner) = self.0.as_ref().filter(|inner| inner.may_speak()) else { return false };
         let told = async {
             let turn = Arc::clone(&inner.turn).lock_owned().await;
+            let speaker = Arc::clone(inner);
             // Its socket may be full, and then the call blocks.
             let sent = tokio::task::spawn_blocking(move || {
-                let sent = send(&news);
+                // Another process may have been named meanwhile.
+                let sent = if speaker.may_speak() { send(&news) } else { Ok(()) };
+                if matches!(news, News::Successor(_)) {
+                    speaker.speaks.store(false, Ordering::Release);
+                }
                 drop(turn);
                 sent
             });
@@ -100,6 +104,12 @@ impl Supervisor {
                 false
             }
         }
+    }
+}
+
+impl Inner {
+    fn may_speak(&self) -> bool {
+        self.speaks.load(Ordering::Acquire)
     }
 }
 

@@ -19,7 +19,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     // First of all: before there are threads, and before the file may be replaced.
-    let program = Program::of_this_process().context("this program's own file can't be found")?;
+    let program = Program::of_this_process().ok();
     let systemd = Inherited::of_systemd()?;
     let (predecessor, inherited) = match Predecessor::find()? {
         Some((predecessor, inherited)) => (Some(predecessor), inherited),
@@ -34,7 +34,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
 
 fn serve(
     path: &Path,
-    program: Program,
+    program: Option<Program>,
     mut inherited: Inherited,
     predecessor: Option<Predecessor>,
 ) -> anyhow::Result<()> {
@@ -51,15 +51,16 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let (signals, wishes) = Signals::catch()?;
-        let mut gateway = Gateway::bind_or_inherit(config, &mut inherited)?
-            .reload_from(source)
-            .upgrade_from(program)
-            .supervised_by(supervisor);
+        let mut gateway =
+            Gateway::bind_or_inherit(config, &mut inherited)?.reload_from(source).supervised_by(supervisor);
         for socket in inherited.left() {
             warn!(%socket, "closing a socket that was passed to us: no listener has its address");
         }
         drop(inherited);
         wishes.pass_on(gateway.asker(), gateway.orders());
+        if let Some(program) = program {
+            gateway = gateway.upgrade_from(program);
+        }
         if let Some(predecessor) = predecessor {
             gateway = gateway.succeed(predecessor);
         }

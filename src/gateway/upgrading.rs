@@ -63,7 +63,7 @@ impl Upgrading {
                     sessions = left,
                     "handed over: the new process serves, this one drains"
                 );
-                self.note(Outcome::HandedOver { pid });
+                self.journal.note(Outcome::HandedOver { pid });
                 let ours = std::process::id();
                 let words =
                     format!("process {pid} serves; process {ours} drains its {left} sessions and ends");
@@ -77,7 +77,9 @@ impl Upgrading {
             Err(error) => {
                 let words = ErrorChain(&error).to_string();
                 error!(error = %words, "not upgraded: this process works on");
-                self.note(Outcome::Failed { error: words.clone() });
+                let failed = Outcome::Failed { error: words.clone() };
+                self.shared.metrics.upgraded(failed.label());
+                self.journal.note(failed);
                 ordered
                     .answer(Err(format!("{words}\nnot upgraded: process {} works on", std::process::id())));
                 Upgraded::Failed
@@ -121,11 +123,6 @@ impl Upgrading {
         self.supervisor.speak(false);
         successor.leave();
         Ok(Some(pid))
-    }
-
-    fn note(&self, outcome: Outcome) {
-        self.shared.metrics.upgraded(outcome.label());
-        self.journal.note(outcome);
     }
 
     /// Let those finish who have been accepted by us and not been answered, for as long as any of them may take:

@@ -78,7 +78,10 @@ pub enum HandoverError {
         source: io::Error,
     },
     /// There is no program.
-    #[error("this gateway was not started by `brokergate run`, so there is nothing to start again")]
+    #[error(
+        "there is nothing to start again: this gateway was not started by `brokergate run`, or the system does not \
+         know its file"
+    )]
     NoProgram,
     /// It would not outlive us.
     #[error(

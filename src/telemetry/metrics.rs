@@ -98,6 +98,9 @@ impl Metrics {
             for (reason, by) in &endings {
                 counter!("brokergate_sessions_ended_total", "reason" => *reason, "by" => *by).absolute(0);
             }
+            for result in ["took_over", "failed"] {
+                counter!("brokergate_upgrades_total", "result" => result).absolute(0);
+            }
             let process = metrics_process::Collector::default();
             process.describe();
             (

@@ -1,12 +1,16 @@
 //! Under a service manager: what it is told, and the sockets it listens on.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
 
+use brokergate::config;
+use brokergate::gateway::Gateway;
+use brokergate::worker::Workers;
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
 
-use super::super::harness::{Client, Crew, connect_v3, within};
+use super::super::harness::{Client, Crew, connect_v3, simple, until, within};
 use super::family::{Family, signal};
 
 /// What listens where NOTIFY_SOCKET says.
@@ -76,6 +80,33 @@ async fn a_service_manager_learns_how_things_are() {
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC=10000000\n"), "{stopping}");
     family.only(&[]).await;
     drop(first);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stuck_does_not_turn() {
+    let config = config::parse(
+        Path::new("test.toml"),
+        &simple(&["\"mqtt://127.0.0.1:1\"".to_owned()], "[admin]\nenabled = false"),
+        &|_| None,
+    );
+    let gateway = Gateway::bind(config.unwrap()).unwrap();
+    let workers = Workers::start(2, gateway.shared()).unwrap();
+    let turns = workers.turns();
+    until("both to turn", || turns.iter().all(|turns| turns.count() > 0)).await;
+    // The first one, by a call that does not come back.
+    let (blocked, is_blocked) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    workers.accepting().spawn(async move {
+        blocked.send(()).unwrap();
+        let _ = released.recv();
+    });
+    is_blocked.await.unwrap();
+    let before = [turns[0].count(), turns[1].count()];
+    until("the other to turn", || turns[1].count() >= before[1] + 2).await;
+    assert_eq!(turns[0].count(), before[0]);
+    drop(release);
+    until("it to turn again", || turns[0].count() > before[0]).await;
+    tokio::task::spawn_blocking(|| workers.stop()).await.unwrap();
 }
 
 #[tokio::test]
