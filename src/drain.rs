@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use slab::Slab;
@@ -140,7 +141,13 @@ impl Drain {
     /// Begin a round of goodbyes. The one before it is over.
     #[must_use]
     pub fn begin(&self, terms: Terms) -> Arc<Round> {
-        let round = Round::new(terms);
+        self.begin_after(Duration::ZERO, terms)
+    }
+
+    /// The same, whose goodbyes whoever says them begins when `delay` is over.
+    #[must_use]
+    pub fn begin_after(&self, delay: Duration, terms: Terms) -> Arc<Round> {
+        let round = Round::after(delay, terms);
         if let Some(before) = self.0.round().replace(Arc::clone(&round)) {
             before.cancel();
         }
@@ -205,7 +212,7 @@ impl Drain {
     }
 
     /// The work that is `wanted`, looked up bit by bit, so that nobody waits long for the lock.
-    pub async fn find(&self, wanted: impl Fn(&Member) -> bool + Send) -> Vec<Arc<Member>> {
+    pub async fn find(&self, mut wanted: impl FnMut(&Member) -> bool + Send) -> Vec<Arc<Member>> {
         let (mut found, mut from) = (Vec::new(), 0);
         while let Some(next) = self.0.look(from, |member| {
             if wanted(member) {

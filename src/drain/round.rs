@@ -75,6 +75,8 @@ pub struct Progress {
 pub struct Round {
     terms: Terms,
     since: Instant,
+    /// Goodbyes begin then.
+    begins: Instant,
     total: AtomicUsize,
     asked: AtomicUsize,
     is_cancelled: AtomicBool,
@@ -84,9 +86,17 @@ impl Round {
     /// It begins now.
     #[must_use]
     pub fn new(terms: Terms) -> Arc<Self> {
+        Self::after(Duration::ZERO, terms)
+    }
+
+    /// It begins now, and its goodbyes when `delay` is over.
+    #[must_use]
+    pub fn after(delay: Duration, terms: Terms) -> Arc<Self> {
+        let since = Instant::now();
         Arc::new(Self {
             terms,
-            since: Instant::now(),
+            since,
+            begins: since + delay,
             total: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
             is_cancelled: AtomicBool::new(false),
@@ -99,10 +109,16 @@ impl Round {
         &self.terms
     }
 
+    /// When its goodbyes begin.
+    #[must_use]
+    pub const fn begins(&self) -> Instant {
+        self.begins
+    }
+
     /// When what is left is cut.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.since + self.terms.window + self.terms.grace
+        self.begins + self.terms.window + self.terms.grace
     }
 
     /// How far it is; `left` is told by who counts them.

@@ -1,7 +1,5 @@
 //! A drain, its parts, and its rounds.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::*;
@@ -34,6 +32,16 @@ async fn all_are_asked_within_the_window_and_none_long_before_its_turn() {
     }
     // Who comes now is asked at once.
     drain.watch().asked().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_counts_for_the_deadline() {
+    let drain = Drain::new();
+    let (now, delay) = (Instant::now(), Duration::from_secs(30));
+    let round = drain.begin_after(delay, terms(5));
+    assert_eq!(round.begins(), now + delay);
+    let progress = drain.progress().unwrap();
+    assert_eq!((progress.since, progress.deadline), (now, now + delay + Duration::from_secs(5 + 10)));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -23,15 +23,13 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub(super) struct Draining {
     shared: Arc<Shared>,
     round: Arc<Round>,
-    /// All is served until then: time for load balancers to notice.
-    serves_until: Instant,
     /// A task of its own, so that who waits for it may do something else in between.
     goodbyes: Option<AbortOnDropHandle<()>>,
     is_over: bool,
 }
 
 impl Draining {
-    /// Not ready from now on.
+    /// Not ready from now on. All is served for `delay`: time for load balancers to notice.
     pub(super) fn begin(
         shared: &Arc<Shared>,
         stage: &watch::Sender<Stage>,
@@ -43,8 +41,8 @@ impl Draining {
         shared.snapshot.load().pools.values().for_each(|upstream| {
             upstream.pool.cancel_rebalance();
         });
-        let (shared, round) = (Arc::clone(shared), shared.sessions.begin(terms));
-        Self { shared, round, serves_until: Instant::now() + delay, goodbyes: None, is_over: false }
+        let (shared, round) = (Arc::clone(shared), shared.sessions.begin_after(delay, terms));
+        Self { shared, round, goodbyes: None, is_over: false }
     }
 
     /// Go on until nobody is left. Dropped on the way, it goes on from there when it is called again.
@@ -55,7 +53,7 @@ impl Draining {
         if self.is_over {
             return;
         }
-        sleep_until(self.serves_until).await;
+        sleep_until(self.round.begins()).await;
         listeners.close().await;
         let (shared, round) = (&self.shared, &self.round);
         let goodbyes = self.goodbyes.get_or_insert_with(|| {
@@ -119,13 +117,12 @@ impl Draining {
 /// Ask connections at once and sessions one after the other; cut who is left after the grace.
 async fn say_goodbye(shared: Arc<Shared>, round: Arc<Round>) {
     shared.drain.ask();
-    let Terms { window, grace, .. } = *round.terms();
     let all = async {
         shared.sessions.say(&round).await;
         shared.sessions.ended().await;
         shared.drain.ended().await;
     };
-    if timeout(window + grace, all).await.is_err() {
+    if timeout_at(round.deadline(), all).await.is_err() {
         cut(&shared).await;
     }
 }

@@ -25,13 +25,14 @@ use crate::tls::{self, AcceptError};
 pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {
     let Accepted { listener, socket, peer } = accepted;
     let watch = shared.drain.watch();
-    let served = async {
+    // Pinned where it is made: it is large, and a branch of select! would be moved there.
+    let served = pin!(async {
         let stream = match socket {
             Socket::Here(stream) => stream,
             Socket::Anywhere(stream) => TcpStream::from_std(stream).map_err(Failure::Socket)?,
         };
         arrive(stream, peer, &listener, &shared, &watch, load).await
-    };
+    });
     let failure = tokio::select! {
         served = served => served.err(),
         () = watch.cut() => None,

@@ -1,12 +1,13 @@
 //! One MQTT session: 101, CONNECT, a broker, the tunnel, and one ending that is counted and logged.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_tungstenite::HyperWebsocket;
@@ -21,7 +22,7 @@ use super::handshake::Handshake;
 use super::opening::Opening;
 use super::{Inner, Rejection};
 use crate::config::Limits;
-use crate::drain::Watch;
+use crate::drain::{Asked, Watch, Will};
 use crate::mqtt::{self, Connect, Level, Refusal, Reply};
 use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
@@ -150,12 +151,7 @@ impl Session {
             asked = asked.as_mut() => return Err((Ending::asked(asked).0, None)),
         };
         self.account.introduce(&connect);
-        let max_pending = self.limits.max_pending_size;
-        let found = tokio::select! {
-            found = self.find_broker(&connect, &packet) => found,
-            ending = opening.hold(max_pending) => Err(ending),
-            asked = asked => Err(Ending::asked(asked).0),
-        };
+        let found = self.find_unless_asked(opening, &connect, &packet, asked).await;
         match found {
             Ok(found) => Ok((connect, found)),
             Err(ending) => {
@@ -170,8 +166,42 @@ impl Session {
         }
     }
 
-    /// Offer the CONNECT to one endpoint after the other.
-    async fn find_broker(&mut self, connect: &Connect, packet: &[u8]) -> Result<Found, Ending> {
+    /// Find it a broker while the client waits, unless we are `asked` to say goodbye before.
+    async fn find_unless_asked(
+        &mut self,
+        opening: &mut Opening,
+        connect: &Connect,
+        packet: &[u8],
+        mut asked: Pin<&mut (impl Future<Output = Asked> + Send)>,
+    ) -> Result<Found, Ending> {
+        let max_pending = self.limits.max_pending_size;
+        let (cut, offered) = (self.watch.cut(), AtomicBool::new(false));
+        let (mut cut, mut is_leaving) = (pin!(cut), false);
+        let mut finding = pin!(self.find_broker(connect, packet, &offered));
+        loop {
+            tokio::select! {
+                found = finding.as_mut() => return found,
+                ending = opening.hold(max_pending) => return Err(ending),
+                asked = asked.as_mut(), if !is_leaving => {
+                    let (ending, will) = Ending::asked(asked);
+                    // A broker that may have taken the CONNECT would fire the Will: there the tunnel says goodbye.
+                    is_leaving = will == Will::Suppress && offered.load(Ordering::Relaxed);
+                    if !is_leaving {
+                        return Err(ending);
+                    }
+                }
+                () = cut.as_mut() => return Err(Ending::Cut),
+            }
+        }
+    }
+
+    /// Offer the CONNECT to one endpoint after the other. `offered` is whether one may have it now.
+    async fn find_broker(
+        &mut self,
+        connect: &Connect,
+        packet: &[u8],
+        offered: &AtomicBool,
+    ) -> Result<Found, Ending> {
         let upstream = Arc::clone(&self.upstream);
         let key = Key { client_id: &connect.client_id, address: self.arrival.client.ip() };
         let facts = ConnectFacts { client_id: &connect.client_id, username: connect.username.as_deref() };
@@ -181,7 +211,7 @@ impl Session {
             let Ok(picked) = upstream.pool.pick(&key, &tried, Instant::now()) else { break };
             tried.add(&picked);
             self.account.attempts = tried.count();
-            match self.offer(&picked, &headers, connect.level, packet).await {
+            match self.offer(&picked, &headers, connect.level, packet, offered).await {
                 Ok((framing, answer)) => return Ok(Found { picked, framing, answer }),
                 Err(NotTaken::RefusedClient) => return Err(Ending::NotAuthorized),
                 Err(NotTaken::Next) => {}
@@ -193,9 +223,10 @@ impl Session {
     async fn offer(
         &self,
         picked: &Picked,
-        headers: &HeaderMap,
+        headers: &[(HeaderName, HeaderValue)],
         level: Level,
         packet: &[u8],
+        offered: &AtomicBool,
     ) -> Result<(Framing, Answer), NotTaken> {
         let endpoint = picked.endpoint();
         let began = Instant::now();
@@ -222,11 +253,13 @@ impl Session {
             return Err(NotTaken::Next);
         }
         let patience = pool.config().connack_timeout;
+        offered.store(true, Ordering::Relaxed);
         let answer = offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
             metrics.dial_failed(pool.name(), endpoint.name(), error.label());
             let words = ErrorChain(&error).to_string();
             warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a broker did not take a CONNECT");
             endpoint.failed(words);
+            offered.store(false, Ordering::Relaxed);
             NotTaken::Next
         })?;
         Ok((framing, answer))

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use self::certificates::Certificates;
@@ -60,6 +60,10 @@ pub struct Reloads {
     source: Option<Source>,
     watch: Option<Watch>,
     certificates: Certificates,
+    /// When the log speaks of certificates again.
+    next_look: Instant,
+    /// Nobody has looked at the files for a while: since the start, or during a drain.
+    has_rested: bool,
     journal: Journal,
 }
 
@@ -95,7 +99,17 @@ impl Reloads {
         let (sender, requests) = mpsc::channel(WAITING);
         let (certificates, journal) = (Certificates::default(), Journal::default());
         let asker = Asker { requests: sender, journal: journal.clone() };
-        (Self { shared, requests, source: None, watch: None, certificates, journal }, asker)
+        let reloads = Self {
+            shared,
+            requests,
+            source: None,
+            watch: None,
+            certificates,
+            next_look: Instant::now(),
+            has_rested: true,
+            journal,
+        };
+        (reloads, asker)
     }
 
     /// Read the configuration from `source` again; without one every request is refused.
@@ -112,13 +126,13 @@ impl Reloads {
     where
         H: Fn(Accepted) + Clone + Send + 'static,
     {
-        self.follow().await;
-        // Whatever changed while nobody looked, such as during a drain.
-        if self.watch.is_some() && self.has_changed().await {
-            let _ = self.reload(Cause::Change, listeners).await;
+        if std::mem::take(&mut self.has_rested) {
+            self.follow().await;
+            // Whatever changed while nobody looked.
+            if self.watch.is_some() && self.has_changed().await {
+                let _ = self.reload(Cause::Change, listeners).await;
+            }
         }
-        let mut daily = interval(DAILY);
-        daily.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(Request { cause, answer }) = self.requests.recv() => {
@@ -132,7 +146,7 @@ impl Reloads {
                         let _ = self.reload(Cause::Change, listeners).await;
                     }
                 }
-                _ = daily.tick() => self.look_at_certificates(listeners),
+                () = sleep_until(self.next_look) => self.look_at_certificates(listeners),
                 Some(ordered) = orders.recv() => return ordered,
             }
         }
@@ -140,6 +154,7 @@ impl Reloads {
 
     /// Answer every request with a no until dropped, for the gateway drains.
     pub async fn refuse(&mut self) -> Infallible {
+        self.has_rested = true;
         loop {
             match self.requests.recv().await {
                 Some(Request { answer, .. }) => drop(answer.send(Err(Refusal::Draining))),
@@ -252,6 +267,7 @@ impl Reloads {
     where
         H: Fn(Accepted) + Clone + Send + 'static,
     {
+        self.next_look = Instant::now() + DAILY;
         let snapshot = self.shared.snapshot.load();
         let in_use = self.certificates.look(&listeners.at_work(), &snapshot, &self.shared.metrics);
         self.journal.shows(in_use);

@@ -56,10 +56,10 @@ impl Pool {
     pub fn pick(&self, key: &Key<'_>, tried: &Tried, now: Instant) -> Result<Picked, NoEndpoint> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoints = self.endpoints.load();
-        let evens_out = self.rebalance.is_under_way(now);
+        let expected = self.rebalance.expected(now);
         for backup in [false, true] {
-            self.survey(&endpoints, &mut balancer.candidates, backup, tried, evens_out, now);
-            while let Some(place) = self.choose(&mut balancer, key, evens_out) {
+            self.survey(&endpoints, &mut balancer.candidates, backup, tried, expected.is_some(), now);
+            while let Some(place) = self.choose(&mut balancer, key, expected) {
                 if let Some(picked) = endpoints.get(place).and_then(|endpoint| take(endpoint, now)) {
                     return Ok(picked);
                 }
@@ -99,16 +99,17 @@ impl Pool {
         }));
     }
 
-    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>, evens_out: bool) -> Option<usize> {
+    /// `expected` are the sessions that there will be again, while a rebalance is under way.
+    fn choose(&self, balancer: &mut Balancer, key: &Key<'_>, expected: Option<usize>) -> Option<usize> {
         let Balancer { weighted, candidates } = balancer;
         match self.config.balance {
             Balance::LeastSessions => balance::fewest_sessions(candidates, fastrand::u32(..)),
             Balance::ClientId if !key.client_id.is_empty() => {
-                balance::highest_score_below_bound(candidates, self.home_key(key))
+                balance::highest_score_below_bound(candidates, self.home_key(key), expected.unwrap_or(0))
             }
             Balance::SourceAddress => balance::highest_score(candidates, self.home_key(key)),
             // Rounds alone would send those who are to move everywhere.
-            Balance::Weighted | Balance::ClientId if evens_out => {
+            Balance::Weighted | Balance::ClientId if expected.is_some() => {
                 balance::fewest_sessions(candidates, fastrand::u32(..))
             }
             Balance::Weighted | Balance::ClientId => weighted.pick(candidates),

@@ -5,13 +5,13 @@
 //! payload, and [`close_frame`], [`pong_frame`] and [`frame()`] build the few frames we send on our own account.
 
 mod close;
+mod error;
 mod frame;
 mod mask;
 mod skim;
 
 pub use close::{CloseCode, CloseError, close_frame, close_payload, parse_close};
-pub use frame::{
-    FrameError, FrameHeader, HeaderBytes, MAX_CONTROL_PAYLOAD, Opcode, begin_message, frame, pong_frame,
-};
+pub use error::FrameError;
+pub use frame::{FrameHeader, HeaderBytes, MAX_CONTROL_PAYLOAD, Opcode, begin_message, frame, pong_frame};
 pub use mask::Mask;
 pub use skim::{FrameSkim, Segment, Side};

@@ -2,7 +2,8 @@
 //!
 //! The tunnel asks of each piece it read: what are the next bytes? Payload is counted, never looked at.
 
-use super::frame::{self, FrameError, FrameHeader, HeaderBytes, Opcode};
+use super::FrameError;
+use super::frame::{self, FrameHeader, HeaderBytes, Opcode};
 use super::mask::Mask;
 
 /// Whose frames a skim follows.

@@ -1,10 +1,10 @@
 //! An honest broker for QoS 1, MQTT over TCP: what a client publishes to the topic that it subscribed to comes
 //! back once. It counts what it sent and was never acknowledged.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -29,6 +29,14 @@ struct Books {
     unacknowledged: AtomicUsize,
     /// What a proper client does not do.
     faults: AtomicUsize,
+    /// Sessions by ClientID. One that comes back may be here before its old session is gone.
+    present: Mutex<HashMap<String, usize>>,
+}
+
+impl Books {
+    fn present(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Broker {
@@ -66,6 +74,11 @@ impl Broker {
         self.books.connects.load(Ordering::Relaxed)
     }
 
+    /// The ClientIDs of its sessions.
+    pub(crate) fn present(&self) -> HashSet<String> {
+        self.books.present().keys().cloned().collect()
+    }
+
     /// What it has to complain of.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let counts = [
@@ -86,7 +99,7 @@ impl Drop for Broker {
 
 async fn visit(stream: TcpStream, books: Arc<Books>) {
     let _ = stream.set_nodelay(true);
-    let mut visit = Visit { books, version: None, topic: None, next_id: 0, under_way: HashSet::new() };
+    let mut visit = Visit { books, session: None, topic: None, next_id: 0, under_way: HashSet::new() };
     if visit.serve(stream).await.is_err() {
         visit.books.faults.fetch_add(1, Ordering::Relaxed);
     }
@@ -95,8 +108,8 @@ async fn visit(stream: TcpStream, books: Arc<Books>) {
 /// One client's.
 struct Visit {
     books: Arc<Books>,
-    /// Once it has said CONNECT.
-    version: Option<Version>,
+    /// Its version and ClientID, once it has said CONNECT.
+    session: Option<(Version, String)>,
     topic: Option<Bytes>,
     next_id: u16,
     under_way: HashSet<u16>,
@@ -122,10 +135,11 @@ impl Visit {
 
     /// Whether the client stays.
     fn hear(&mut self, packet: &Packet, answer: &mut Vec<u8>) -> Result<bool> {
-        let Some(version) = self.version else {
+        let Some((version, _)) = self.session else {
             ensure!(packet.kind() == kind::CONNECT, "no CONNECT");
-            let version = packet.version()?;
-            self.version = Some(version);
+            let (version, client_id) = (packet.version()?, packet.client_id()?);
+            *self.books.present().entry(client_id.clone()).or_default() += 1;
+            self.session = Some((version, client_id));
             self.books.connects.fetch_add(1, Ordering::Relaxed);
             answer.extend(packet::connack(version));
             return Ok(true);
@@ -153,5 +167,18 @@ impl Visit {
             other => bail!("packet type {other}"),
         }
         Ok(true)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let Some((_, client_id)) = self.session.take() else { return };
+        let mut present = self.books.present();
+        let left = present.get(&client_id).map_or(0, |sessions| sessions - 1);
+        if left == 0 {
+            present.remove(&client_id);
+        } else {
+            present.insert(client_id, left);
+        }
     }
 }

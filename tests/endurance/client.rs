@@ -10,6 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -23,6 +24,9 @@ use super::packet::{self, Packet, Version, kind};
 
 /// A connect that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// So many connect at once.
+const AT_ONCE: usize = 64;
 
 /// Nobody's silence shall end a session here: in seconds.
 const KEEPALIVE: u16 = 600;
@@ -49,6 +53,25 @@ pub(crate) enum Heard {
     Close(u16),
     /// The stream ended without one: how.
     Gone(String),
+}
+
+/// Connect so many, `client-0` and so on; the half speak MQTT 5.
+pub(crate) async fn gather(door: &Door, count: usize) -> Result<Vec<(usize, Client)>> {
+    let (mut arriving, mut clients) = (JoinSet::new(), Vec::with_capacity(count));
+    for number in 0..count {
+        if arriving.len() >= AT_ONCE {
+            clients.extend(arriving.join_next().await.transpose()?.transpose()?);
+        }
+        let door = door.clone();
+        arriving.spawn(async move {
+            let client = Client::connect(&door, &format!("client-{number}"), Version::of(number)).await;
+            anyhow::Ok((number, client.with_context(|| format!("client {number}"))?))
+        });
+    }
+    while let Some(arrived) = arriving.join_next().await {
+        clients.push(arrived??);
+    }
+    Ok(clients)
 }
 
 impl Heard {

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use brokergate::admin::status::form::{State, Status};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
@@ -160,16 +161,19 @@ impl Gateway {
         }
     }
 
-    /// What `/status` says of an endpoint's state.
-    pub(crate) async fn state(&self, endpoint: &str) -> Result<String> {
+    /// What `/status` says.
+    pub(crate) async fn status(&self) -> Result<Status> {
         let (status, text) = self.get("/status").await?;
         ensure!(status == StatusCode::OK, "/status is answered {status}");
-        let status: serde_json::Value = serde_json::from_str(&text)?;
-        let upstreams = status["upstreams"].as_array().into_iter().flatten();
-        let mut endpoints =
-            upstreams.flat_map(|upstream| upstream["endpoints"].as_array().into_iter().flatten());
-        let found = endpoints.find(|it| it["name"] == endpoint).context("/status misses an endpoint")?;
-        Ok(found["state"].as_str().unwrap_or_default().to_owned())
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// What `/status` says of an endpoint's state.
+    pub(crate) async fn state(&self, endpoint: &str) -> Result<State> {
+        let status = self.status().await?;
+        let mut endpoints = status.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+        let found = endpoints.find(|it| it.name == endpoint).context("/status misses an endpoint")?;
+        Ok(found.state)
     }
 
     /// Its memory in bytes: PSS.

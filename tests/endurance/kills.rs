@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use brokergate::admin::status::form::State;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -79,8 +80,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> Result<()> {
         mosquitto.kill().await?;
         down.push(gateway.until(up, PATIENCE, |value| value == 0.0).await?);
         let state = gateway.state("mosquitto").await?;
-        if state != "down" && state != "avoided" {
-            lies.push(format!("kill {kill}: /status says {state} of a broker that is gone"));
+        if state != State::Down && state != State::Avoided {
+            lies.push(format!("kill {kill}: /status says {state:?} of a broker that is gone"));
         }
         gateway.until(held, PATIENCE, |count| count == 0.0).await.context("it holds sessions")?;
         all_open(&fleet, clients).await.with_context(|| format!("after kill {kill}"))?;
@@ -88,8 +89,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> Result<()> {
         mosquitto.start_again().await?;
         risen.push(gateway.until(up, PATIENCE, |value| value == 1.0).await?);
         let state = gateway.state("mosquitto").await?;
-        if state != "up" {
-            lies.push(format!("kill {kill}: /status says {state} of a broker that is back"));
+        if state != State::Up {
+            lies.push(format!("kill {kill}: /status says {state:?} of a broker that is back"));
         }
         // All come anew, to both brokers.
         round.send_replace(kill);

@@ -1,5 +1,5 @@
-//! What the gateway promises its operators, under load: reloads, brokers that die, goodbyes, names that move,
-//! and many idle sessions. The release binary runs as a child, as a user would start it.
+//! What the gateway promises its operators, under load: reloads, brokers that die, goodbyes, rebalances, names
+//! that move, and many idle sessions. The release binary runs as a child, as a user would start it.
 //!
 //! `just endurance` runs all in full size, `just endurance --quick` in two minutes, `just endurance drain` one.
 #![allow(unreachable_pub, reason = "the DNS server is the harness's of `tests/gateway`")]
@@ -11,6 +11,7 @@ mod client;
 mod crowd;
 mod drain;
 mod gateway;
+mod goodbye;
 mod idle;
 mod kills;
 mod mosquitto;
@@ -19,6 +20,8 @@ mod moves;
 #[expect(clippy::unwrap_used, dead_code, reason = "a test's own server, and its words for all tests")]
 mod names;
 mod packet;
+mod rebalance;
+mod regulars;
 mod reloads;
 mod report;
 
@@ -32,7 +35,7 @@ use clap::Parser;
 use report::Report;
 
 /// The scenarios, in their order.
-const SCENARIOS: [&str; 5] = ["reloads", "kills", "drain", "moves", "idle"];
+const SCENARIOS: [&str; 6] = ["reloads", "kills", "drain", "rebalance", "moves", "idle"];
 
 /// A scenario that takes longer has failed.
 const MOST: Duration = Duration::from_secs(400);
@@ -47,7 +50,7 @@ pub(crate) struct Options {
     /// The gateway's binary.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_brokergate"))]
     gateway: PathBuf,
-    /// Only these: reloads, kills, drain, moves, idle.
+    /// Only these: reloads, kills, drain, rebalance, moves, idle.
     scenarios: Vec<String>,
 }
 
@@ -86,6 +89,7 @@ fn run(options: &Options, report: &mut Report) -> Result<()> {
                     "reloads" => reloads::run(options, report).await,
                     "kills" => kills::run(options, report).await,
                     "drain" => drain::run(options, report).await,
+                    "rebalance" => rebalance::run(options, report).await,
                     "moves" => moves::run(options, report).await,
                     _ => idle::run(options, report, open_files).await,
                 }

@@ -100,6 +100,14 @@ impl Packet {
         Ok(if *level == 5 { Version::V5 } else { Version::V3 })
     }
 
+    /// The ClientID, of a CONNECT.
+    pub(crate) fn client_id(&self) -> Result<String> {
+        // Behind protocol name, level, flags and keepalive; MQTT 5 has properties there, of which we send none.
+        let at = if self.version()? == Version::V5 { 11 } else { 10 };
+        ensure!(self.body.len() > at, "a CONNECT that ends early");
+        Ok(String::from_utf8(take_text(&mut self.body.slice(at..))?.to_vec())?)
+    }
+
     /// The first topic, of a SUBSCRIBE.
     pub(crate) fn topic(&self, version: Version) -> Result<Bytes> {
         let skipped = if version == Version::V5 { 3 } else { 2 };

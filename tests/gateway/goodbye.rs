@@ -1,19 +1,19 @@
-//! Goodbyes by hand: of the gateway, of one endpoint, and of those who are too many; and what brokers hear of it.
+//! Goodbyes by hand, of the gateway, of one endpoint, and of those who are too many; and what brokers hear of it.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod rebalance;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use brokergate::admin::status::form::Status;
 use brokergate::reload::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio::task::JoinHandle;
 
 use super::harness::{
-    Broker, Client, Crew, Gate, KINDS, Kind, Session, connect_v3, connect_v5, publish, raw, simple, until,
-    within,
+    Broker, Client, Crew, Gate, KINDS, Kind, Mood, Names, Session, accepted, connect_v3, connect_v5, publish,
+    raw, simple, until, within,
 };
 
 /// POST to the admin listener: the status and the words.
@@ -74,38 +74,6 @@ fn sessions(gate: &Gate) -> Vec<usize> {
     snapshot.pools["brokers"].pool.endpoints().iter().map(|endpoint| endpoint.sessions()).collect()
 }
 
-/// A client that comes back at once whenever it is sent away, and counts how often.
-fn loyal(mut client: Client, to: SocketAddr, name: String, moves: Arc<AtomicUsize>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        loop {
-            // However long that takes.
-            client.sent_away().await;
-            moves.fetch_add(1, Ordering::Relaxed);
-            client = Client::plain(to).await;
-            client.say(&connect_v3(&name, 60)).await;
-            client.hear_mqtt(4).await;
-        }
-    })
-}
-
-/// So many clients, all at the second of two brokers: the first was drained meanwhile, and is back at work.
-async fn join_second(gate: &Gate, first: &str, count: usize) -> Vec<Client> {
-    done(gate, &format!("/drain?upstream=brokers&endpoint={first}")).await;
-    let clients = join_all(gate, count).await;
-    assert_eq!(sessions(gate), [0, count]);
-    done(gate, &format!("/resume?upstream=brokers&endpoint={first}")).await;
-    clients
-}
-
-/// All of them [`loyal`], as [`join_all`] has named them; and how often each has come back.
-fn keep(gate: &Gate, clients: Vec<Client>) -> (Vec<JoinHandle<()>>, Vec<Arc<AtomicUsize>>) {
-    let staying = clients.into_iter().enumerate().map(|(number, client)| {
-        let moves = Arc::<AtomicUsize>::default();
-        (loyal(client, gate.plain(), format!("client-{number}"), Arc::clone(&moves)), moves)
-    });
-    staying.unzip()
-}
-
 const SUPPRESS: &str = "[drain]\nwindow = \"0s\"\ngrace = \"5s\"\nwill = \"suppress\"";
 
 #[tokio::test]
@@ -160,6 +128,46 @@ async fn a_client_that_said_disconnect_is_not_spoken_for() {
     gate.ask();
     assert!(visit.hear_all().await.is_empty());
     drop((client, visit));
+    gate.stopped().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_has_the_connect_when_the_drain_begins_is_told_too() {
+    for kind in KINDS {
+        let broker = Broker::listen().await;
+        let mut gate = Gate::start(&simple(&[broker.endpoint(kind)], SUPPRESS)).await;
+        let mut client = Client::plain(gate.plain()).await;
+        let connect = connect_v5("one", 60);
+        client.say(&connect).await;
+        let mut visit = broker.visit(kind).await;
+        assert_eq!(visit.hear(connect.len()).await, connect);
+        gate.ask();
+        told(&gate, "\"asked\":1,").await;
+        // Its Will could fire from here on.
+        visit.say(accepted(&connect)).await;
+        assert_eq!(visit.hear_all().await, [0xE0, 0], "{kind:?}");
+        let goodbye = [accepted(&connect), &[0xE0, 2, 0x8B, 0]].concat();
+        assert_eq!(client.hear_all().await, (goodbye, Some(1001)), "{kind:?}");
+        drop((client, visit));
+        gate.ended("drained", "gateway").await;
+        gate.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_the_connect_holds_up_no_drain() {
+    let broker = Broker::listen().await;
+    let more = SUPPRESS.replace("5s", "100ms");
+    let mut gate = Gate::start(&simple(&[broker.mqtt()], &more)).await;
+    let mut client = Client::plain(gate.plain()).await;
+    let connect = connect_v3("one", 60);
+    client.say(&connect).await;
+    let mut visit = broker.visit_mqtt().await;
+    assert_eq!(visit.hear(connect.len()).await, connect);
+    gate.ask();
+    assert!(visit.hear_all().await.is_empty());
+    gate.ended("cut", "gateway").await;
+    drop(client);
     gate.stopped().await;
 }
 
@@ -267,6 +275,65 @@ async fn a_drain_that_is_cancelled_serves_again_on_the_same_address() {
 }
 
 #[tokio::test]
+async fn the_status_counts_the_delay_of_a_drain() {
+    let crew = Crew::serve("").await;
+    let terms = "[drain]\ndelay = \"1h\"\nwindow = \"2h\"\ngrace = \"3h\"";
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), terms)).await;
+    done(&gate, "/drain").await;
+    let status = get(&gate, "/status").await;
+    let status: Status = serde_json::from_str(status.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let deadline = status.drain.unwrap().deadline_seconds;
+    assert!((6.0 * 3600.0 - 60.0..=6.0 * 3600.0).contains(&deadline), "{deadline}");
+}
+
+#[tokio::test]
+async fn what_lost_its_port_meanwhile_can_not_be_resumed_until_it_is_free() {
+    let crew = Crew::serve("").await;
+    let gate = Gate::start(&simple(std::slice::from_ref(&crew.endpoint), "")).await;
+    done(&gate, "/drain").await;
+    told(&gate, "\"stage\":\"drained\"").await;
+    let taken = TcpListener::bind(gate.plain()).await.unwrap();
+    let (status, words) = post(&gate, "/resume").await;
+    assert_eq!(status, 409, "{words}");
+    assert!(words.contains(&gate.plain().to_string()) && words.contains("another process"), "{words}");
+    assert!(words.ends_with("; the drain goes on\n"), "{words}");
+    assert!(get(&gate, "/ready").await.ends_with("drained\n"));
+    assert!(TcpStream::connect(gate.tls()).await.is_err(), "all addresses, or none");
+    drop(taken);
+    done(&gate, "/resume").await;
+    join(&gate, "one").await;
+    assert!(TcpStream::connect(gate.tls()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_reload_under_way_is_finished_before_a_drain_by_hand() {
+    let (crew, names) = (Crew::serve("").await, Names::serve().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("brokergate.toml");
+    let text = |endpoint: &str, more: &str| {
+        let rest = "[admin]\naddress = \"127.0.0.1:0\"\n[reload]\nwatch = false\n[drain]\nwindow = \"0s\"\n";
+        simple(&[endpoint.to_owned()], &format!("{rest}{more}"))
+    };
+    std::fs::write(&file, text(&crew.endpoint, "")).unwrap();
+    let gate = Gate::start_file(&file).await;
+    let mut client = join(&gate, "one").await;
+    // The name's look-up takes until the resolver's patience is over.
+    names.feels(Mood::Silent);
+    let by_name = "{ url = \"mqtt://brokers.test:1\", name = \"new\", discover = \"addresses\" }";
+    std::fs::write(&file, text(by_name, &names.toml())).unwrap();
+    let drain = async {
+        until("the look-up", || names.questions() > 0).await;
+        done(&gate, "/drain").await
+    };
+    let (reloaded, drained) = tokio::join!(gate.reload(), drain);
+    assert!(reloaded.is_ok(), "{reloaded:?}");
+    assert_eq!(drained, "the gateway drains\n");
+    assert_eq!(client.hear_close().await, Some(1001));
+    assert_eq!(gate.metric("brokergate_reloads_total{result=\"applied\"}"), 1.0);
+    assert!(gate.shared.snapshot.load().pools["brokers"].pool.endpoints().is_empty());
+}
+
+#[tokio::test]
 async fn a_signal_joins_a_drain_by_hand_and_ends_one_that_is_done() {
     for is_done in [false, true] {
         let crew = Crew::serve("").await;
@@ -359,59 +426,6 @@ async fn mistakes_name_what_there_is() {
         assert!(told.contains(words), "{path}: {told}");
     }
     assert!(get(&gate, "/drain").await.starts_with("HTTP/1.0 405"));
-}
-
-#[tokio::test]
-async fn a_rebalance_moves_as_many_as_are_too_many_and_nobody_twice() {
-    let (first, second) = (Crew::serve("weight = 2").await, Crew::serve("").await);
-    let more = "[drain]\nwindow = \"1s\"\ngrace = \"2s\"";
-    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    let (staying, moves) = keep(&gate, join_second(&gate, &first.name(), 60).await);
-    let words = done(&gate, "/rebalance?upstream=brokers").await;
-    assert!(words.contains("40 sessions are asked to move"), "{words}");
-    assert_eq!(post(&gate, "/rebalance?upstream=brokers").await.0, 409);
-    told(&gate, "\"rebalance\":{\"total\":40,").await;
-    until("the spread", || sessions(&gate) == [40, 20]).await;
-    let all = || moves.iter().map(|moves| moves.load(Ordering::Relaxed)).collect::<Vec<_>>();
-    until("all who were asked", || all().iter().sum::<usize>() == 40).await;
-    told(&gate, "\"rebalance\":null").await;
-    assert!(all().iter().all(|moves| *moves <= 1), "{:?}", all());
-    // There is nobody to move any more.
-    let words = done(&gate, "/rebalance?upstream=brokers").await;
-    assert!(words.contains(" 0 sessions"), "{words}");
-    assert_eq!(sessions(&gate), [40, 20]);
-    staying.iter().for_each(JoinHandle::abort);
-}
-
-#[tokio::test]
-async fn a_rebalance_by_client_id_moves_who_is_not_at_home() {
-    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
-    let more = "balance = \"client-id\"\n[drain]\nwindow = \"500ms\"\ngrace = \"1s\"";
-    // Homes go by names. By chance more could be at home at one than it takes: 1.25 times its share.
-    let named = |crew: &Crew, name| crew.endpoint.replace(&format!("name = \"{}\"", crew.name()), name);
-    let endpoints = [named(&first, "name = \"one\""), named(&second, "name = \"two\"")];
-    let gate = Gate::start(&simple(&endpoints, more)).await;
-    let (staying, moves) = keep(&gate, join_second(&gate, "one", 40).await);
-    let words = done(&gate, "/rebalance?upstream=brokers").await;
-    let moving: usize = words.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!((8..=32).contains(&moving), "{words}");
-    until("all who are not at home", || first.count() == moving).await;
-    assert_eq!(sessions(&gate).iter().sum::<usize>(), 40);
-    assert!(moves.iter().all(|moves| moves.load(Ordering::Relaxed) <= 1));
-    staying.iter().for_each(JoinHandle::abort);
-}
-
-#[tokio::test]
-async fn a_rebalance_that_is_cancelled_asks_nobody_more() {
-    let (first, second) = (Crew::serve("").await, Crew::serve("").await);
-    let more = "[drain]\nwindow = \"10m\"\ngrace = \"5s\"";
-    let gate = Gate::start(&simple(&[first.endpoint.clone(), second.endpoint.clone()], more)).await;
-    let _clients = join_second(&gate, &first.name(), 10).await;
-    done(&gate, "/rebalance?upstream=brokers").await;
-    told(&gate, "\"rebalance\":{\"total\":5,\"asked\":1,\"left\":4,").await;
-    assert!(done(&gate, "/resume?upstream=brokers").await.contains("cancelled"));
-    told(&gate, "\"rebalance\":null").await;
-    assert!(gate.metric("brokergate_sessions") >= 9.0);
 }
 
 #[tokio::test]

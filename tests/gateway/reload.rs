@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use brokergate::reload::Refusal;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -32,15 +33,16 @@ struct Site {
     folder: TempDir,
     plain: SocketAddr,
     tls: SocketAddr,
+    /// Keep both ports from everybody else: bound, and nobody listens.
+    _held: [Socket; 2],
 }
 
 impl Site {
     fn new() -> Self {
         // Addresses must be known beforehand: another port 0 would be another address.
-        let free = |at: &str| std::net::TcpListener::bind(at).unwrap();
-        let (plain, tls) = (free("127.0.0.1:0"), free("[::1]:0"));
-        let addresses = (plain.local_addr().unwrap(), tls.local_addr().unwrap());
-        Self { folder: tempfile::tempdir().unwrap(), plain: addresses.0, tls: addresses.1 }
+        let held = ["127.0.0.1:0", "[::1]:0"].map(|at| hold(at.parse().unwrap()));
+        let [plain, tls] = held.each_ref().map(|held| held.local_addr().unwrap().as_socket().unwrap());
+        Self { folder: tempfile::tempdir().unwrap(), plain, tls, _held: held }
     }
 
     fn file(&self) -> PathBuf {
@@ -93,6 +95,15 @@ impl Site {
         self.write(text);
         gate.reload().await.unwrap_or_else(|refusal| panic!("{refusal}"));
     }
+}
+
+/// A bound socket that does not listen. Who asks for any port gets another, and who asks for this one, as the gateway
+/// does, may listen beside it.
+fn hold(at: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket
 }
 
 /// A client that is joined to a broker.

@@ -2,14 +2,16 @@
 
 mod excess;
 mod hash;
+mod homeward;
 mod least_sessions;
 mod rendezvous;
 mod weighted;
 
 pub(super) use excess::excess;
 pub(super) use hash::{stable_hash, stable_hash_of_address};
+pub(super) use homeward::{Away, homeward};
 pub(super) use least_sessions::fewest_sessions;
-pub(super) use rendezvous::{highest_score, highest_score_below_bound};
+pub(super) use rendezvous::{bounds, highest_score, highest_score_below_bound};
 pub(super) use weighted::Weighted;
 
 /// One endpoint, as a balance sees it. Candidates stand in the endpoints' order.

@@ -13,11 +13,24 @@ pub(in crate::upstream) fn highest_score(candidates: &[Candidate], key: u64) -> 
 }
 
 /// The same with bounded load: a candidate with more than 1.25 times its share of the sessions, plus one,
-/// is passed over for the next best. When that leaves none, the bound is forgotten.
-pub(in crate::upstream) fn highest_score_below_bound(candidates: &[Candidate], key: u64) -> Option<usize> {
-    let bound = Bound::of(candidates);
+/// is passed over for the next best. When that leaves none, the bound is forgotten. `expected` are sessions that
+/// there will be again, where some are on the move: without them the bound would shrink meanwhile.
+pub(in crate::upstream) fn highest_score_below_bound(
+    candidates: &[Candidate],
+    key: u64,
+    expected: usize,
+) -> Option<usize> {
+    let bound = Bound::of(candidates, expected);
     highest(open(candidates).filter(|(_, candidate)| bound.allows(candidate)), key)
         .or_else(|| highest_score(candidates, key))
+}
+
+/// How many sessions each candidate has at the most by the bound, once all sessions are at those that are in play.
+/// One that is out has none.
+pub(in crate::upstream) fn bounds(candidates: &[Candidate]) -> Vec<usize> {
+    let all = candidates.iter().map(|candidate| candidate.sessions).sum();
+    let bound = Bound::of(candidates, all);
+    candidates.iter().map(|candidate| bound.most(candidate)).collect()
 }
 
 fn highest<'a>(candidates: impl Iterator<Item = (usize, &'a Candidate)>, key: u64) -> Option<usize> {
@@ -40,20 +53,30 @@ struct Bound {
 }
 
 impl Bound {
-    fn of(candidates: &[Candidate]) -> Self {
-        candidates.iter().filter(|candidate| candidate.standing != Standing::Out).fold(
+    fn of(candidates: &[Candidate], expected: usize) -> Self {
+        let now = candidates.iter().filter(|candidate| candidate.standing != Standing::Out).fold(
             Self { sessions: 0, weights: 0 },
             |sum, candidate| Self {
                 sessions: sum.sessions + candidate.sessions as u128,
                 weights: sum.weights + u128::from(candidate.weight),
             },
-        )
+        );
+        Self { sessions: now.sessions.max(expected as u128), ..now }
     }
 
     /// `sessions <= 1.25 * share + 1`, in whole numbers.
     fn allows(&self, candidate: &Candidate) -> bool {
         let above = (candidate.sessions as u128).saturating_sub(1);
         4 * above * self.weights <= 5 * self.sessions * u128::from(candidate.weight)
+    }
+
+    /// With one session less a candidate is still allowed one more.
+    fn most(&self, candidate: &Candidate) -> usize {
+        if candidate.standing == Standing::Out {
+            return 0;
+        }
+        let share = 5 * self.sessions * u128::from(candidate.weight) / (4 * self.weights).max(1);
+        usize::try_from(share + 2).unwrap_or(usize::MAX)
     }
 }
 
@@ -143,18 +166,18 @@ mod tests {
         for candidate in &mut all {
             candidate.sessions = 100;
         }
-        assert_eq!(highest_score_below_bound(&all, key(1)), Some(first));
+        assert_eq!(highest_score_below_bound(&all, key(1), 0), Some(first));
         all[first].sessions = 144;
-        assert_eq!(highest_score_below_bound(&all, key(1)), Some(first), "144 <= 1.25 * 344 / 3 + 1");
+        assert_eq!(highest_score_below_bound(&all, key(1), 0), Some(first), "144 <= 1.25 * 344 / 3 + 1");
         all[first].sessions = 145;
-        assert_eq!(highest_score_below_bound(&all, key(1)), Some(second));
+        assert_eq!(highest_score_below_bound(&all, key(1), 0), Some(second));
         assert_eq!(highest_score(&all, key(1)), Some(first));
         all[second].standing = Standing::Closed;
         let third = 3 - first - second;
-        assert_eq!(highest_score_below_bound(&all, key(1)), Some(third));
+        assert_eq!(highest_score_below_bound(&all, key(1), 0), Some(third));
         all[third].standing = Standing::Closed;
         assert_eq!(
-            highest_score_below_bound(&all, key(1)),
+            highest_score_below_bound(&all, key(1), 0),
             Some(first),
             "rather above the bound than nowhere"
         );
@@ -164,13 +187,39 @@ mod tests {
     fn clients_aimed_at_one_broker_spill_over() {
         let mut all = candidates(&[1, 1, 1]);
         for _ in 0..300 {
-            let place = highest_score_below_bound(&all, key(1)).unwrap();
+            let place = highest_score_below_bound(&all, key(1), 0).unwrap();
             all[place].sessions += 1;
         }
         assert!(all.iter().all(|candidate| candidate.sessions <= 127), "{all:?}");
     }
 
+    #[test]
+    fn who_is_on_the_move_counts_for_the_bound() {
+        let mut all = candidates(&[1, 1]);
+        let home = highest_score(&all, key(1)).unwrap();
+        all[home].sessions = 60;
+        all[1 - home].sessions = 20;
+        assert_eq!(highest_score_below_bound(&all, key(1), 0), Some(1 - home), "60 > 1.25 * 80 / 2 + 1");
+        assert_eq!(highest_score_below_bound(&all, key(1), 100), Some(home), "20 are on the move");
+    }
+
     proptest! {
+        #[test]
+        fn a_bound_is_where_picks_pass_over(
+            weights in prop::collection::vec(1u16..=1000, 2..6),
+            sessions in prop::collection::vec(0usize..1000, 6),
+        ) {
+            let mut all = candidates(&weights);
+            for (candidate, sessions) in all.iter_mut().zip(sessions) {
+                candidate.sessions = sessions;
+            }
+            let (bound, most) = (Bound::of(&all, 0), bounds(&all));
+            for (candidate, most) in all.iter().zip(most) {
+                let allows = |sessions| bound.allows(&Candidate { sessions, ..*candidate });
+                prop_assert!(allows(most - 1) && !allows(most));
+            }
+        }
+
         #[test]
         fn some_open_candidate_is_always_found(
             weights in prop::collection::vec(1u16..=1000, 1..6),
@@ -181,7 +230,7 @@ mod tests {
             for (candidate, sessions) in all.iter_mut().zip(sessions) {
                 candidate.sessions = sessions;
             }
-            prop_assert!(highest_score_below_bound(&all, key).is_some());
+            prop_assert!(highest_score_below_bound(&all, key, 0).is_some());
         }
     }
 }

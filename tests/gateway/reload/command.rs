@@ -89,20 +89,42 @@ async fn a_hangup_reloads() {
     assert!(within("the end", process.child.wait()).await.unwrap().success());
 }
 
-#[tokio::test]
-async fn the_log_changes_its_level_and_speaks_of_certificates() {
-    let (site, broker) = (Site::new(), Broker::listen().await);
+/// A listener whose certificate has expired: each look at it is a line of the log.
+fn expired(site: &Site) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     (params.not_before, params.not_after) =
         (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
     let write = |name: &str, text: String| std::fs::write(site.folder.path().join(name), text).unwrap();
     write("old.pem", params.self_signed(&key).unwrap().pem() + &key.serialize_pem());
-    let listeners = format!(
+    format!(
         "[[listeners]]\nname = \"edge\"\naddresses = [\"{}\"]\ntls.certificates = [{{ chain = \"old.pem\", key = \"old.pem\" }}]\n",
         site.plain
-    );
-    let text = site.text_with(&listeners, &[broker.mqtt()], "[log]\nlevel = \"error\"");
+    )
+}
+
+#[tokio::test]
+async fn to_resume_a_gateway_that_serves_does_nothing() {
+    let (site, broker) = (Site::new(), Broker::listen().await);
+    let text = site.text_with(&expired(&site), &[broker.mqtt()], "[log]\nlevel = \"error\"");
+    let (process, _) = Process::start(&site, &text).await;
+    site.logged("old.pem expired on").await;
+    for _ in 0..5 {
+        let asked = b"POST /resume HTTP/1.0\r\nX-Brokergate: 1\r\n\r\n";
+        let answer = raw(process.admin, asked).await;
+        assert!(answer.ends_with("the gateway serves: there is no drain to cancel\n"), "{answer}");
+    }
+    assert_eq!(reload(&site.file(), &[]).await.0, Some(0));
+    // At the start, and at the reload.
+    let looks = || std::fs::read_to_string(site.log()).unwrap().matches("old.pem expired on").count();
+    until("two looks", || looks() >= 2).await;
+    assert_eq!(looks(), 2);
+}
+
+#[tokio::test]
+async fn the_log_changes_its_level_and_speaks_of_certificates() {
+    let (site, broker) = (Site::new(), Broker::listen().await);
+    let text = site.text_with(&expired(&site), &[broker.mqtt()], "[log]\nlevel = \"error\"");
     let (process, text) = Process::start(&site, &text).await;
     site.logged("listener edge: ").await;
     site.logged("old.pem expired on 2021-01-01T00:00:00Z; renew it").await;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
 
 use super::super::harness::{Broker, Certificates, Client, Gate, Kind, until};
 use super::{Crew, LAST_SUCCESSFUL, Site, join, ping, reloads};
@@ -147,8 +146,13 @@ async fn the_watch_is_switched_by_the_file_it_watches() {
     watched.site.write(&watched.text(1).replace("watch = true", "watch = false"));
     reloaded(&gate, 1, 0).await;
     watched.site.write(&watched.text(0));
-    // That nothing happens takes a wait: several times what the watch would take.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // That nothing happens shows while another gateway sees two changes that came later, one after the other.
+    let other = Watched::new().await;
+    let seeing = other.site.start(&other.text(0)).await;
+    for (round, broker) in [(1, 1), (2, 0)] {
+        other.site.write(&other.text(broker));
+        reloaded(&seeing, round, 0).await;
+    }
     assert_eq!(gate.metric(&reloads("applied")), 1.0);
     // Who asks gets it, and the watch is back.
     gate.reload().await.unwrap();
