@@ -37,6 +37,10 @@ struct Harmless;
 
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        // Nearly all there is (`roster-slice-listed`).
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return writer.write_all(text.as_bytes());
+        }
         let mut rest = text;
         while let Some((at, sign)) = rest.char_indices().find(|(_, sign)| steers(*sign)) {
             writer.write_all(&rest.as_bytes()[..at])?;

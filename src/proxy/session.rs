@@ -186,8 +186,8 @@ impl Session {
                 found = finding.as_mut() => return found,
                 ending = opening.hold(max_pending) => return Err(ending),
                 asked = asked.as_mut(), if !is_leaving => {
-                    // A broker that may have taken the CONNECT would fire the Will: there the tunnel says goodbye.
                     let (ending, will) = Ending::asked(asked);
+                    // A broker that may have taken the CONNECT would fire the Will: there the tunnel says goodbye.
                     is_leaving = will == Will::Suppress && offered.load(Ordering::Relaxed);
                     if !is_leaving {
                         return Err(ending);

@@ -341,6 +341,27 @@ async fn a_client_that_has_no_broker_yet_is_kicked_too() {
 }
 
 #[tokio::test]
+async fn a_kick_that_suppresses_the_will_waits_for_the_answer_to_the_connect() {
+    for kind in KINDS {
+        let (gate, broker) = start(kind, "").await;
+        let connect = connect_v5("one", 60);
+        let mut client = Client::plain(gate.plain()).await;
+        client.say(&connect).await;
+        let mut visit = broker.visit(kind).await;
+        visit.hear(connect.len()).await;
+        let kick = "/kick?client_id=one&will=suppress";
+        assert_eq!(ask(&gate, "POST", kick).await.0, 200);
+        assert_eq!(ask(&gate, "POST", kick).await.0, 404, "it is on its way");
+        visit.say(accepted(&connect)).await;
+        assert_eq!(visit.hear_all().await, [0xE0, 0], "{kind:?}");
+        let told = [accepted(&connect), &[0xE0, 2, 0x98, 0]].concat();
+        assert_eq!(client.hear_all().await, (told, Some(1008)), "{kind:?}");
+        drop((client, visit));
+        gate.ended("kicked", "gateway").await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_asked_for_is_guarded_and_what_is_wrong_is_said() {
     let token = "[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"0123456789abcdef\"";
     let (gate, _broker) = start(Kind::Mqtt, token).await;

@@ -22,9 +22,10 @@ const sessions = async (gateway, ...words) => JSON.parse(await command(gateway, 
 function tap(t, gateway, ...words) {
   const child = spawn(binary, ['tap', ...words, '--json', '--admin', gateway.admin.replace('http://', '')]);
   t.defer(() => child.kill());
+  const ended = new Promise((resolve) => child.once('exit', resolve));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async () => JSON.parse((await within(15_000, 'a line of the tap', lines.next())).value);
-  return { child, next };
+  return { ended, next };
 }
 
 const brokers = { 'mosquitto-tcp': async (t) => (await t.mosquitto()).mqtt, 'mosquitto-ws': async (t) => (await t.mosquitto()).ws };
@@ -65,7 +66,7 @@ const looked = (broker, version) => ({
     const [clientId, topic] = [t.name('client'), t.name()];
     const other = await t.connect('MQTT.js 5', { url: gateway.url(), version });
     const client = await t.connect('MQTT.js 5', { url: gateway.url(), version, clientId });
-    const { child, next } = tap(t, gateway, '--client-id', clientId, '--payload');
+    const { ended, next } = tap(t, gateway, '--client-id', clientId, '--payload');
     assert.equal((await next()).session.client_id, clientId);
     await client.subscribe(topic, 1);
     const subscribe = await next();
@@ -90,7 +91,7 @@ const looked = (broker, version) => ({
     assert.ok(of('puback', 'up') && of('puback', 'down'));
     await client.end();
     assert.deepEqual([(await next()).type, (await next()).reason], ['disconnect', 'client_closed']);
-    assert.equal(await within(15_000, 'the end of the tap', new Promise((resolve) => child.once('exit', resolve))), 0);
+    assert.equal(await within(15_000, 'the end of the tap', ended), 0);
   },
 });
 
