@@ -1,26 +1,37 @@
-//! The life of the process: bind, serve, reload, drain, stop.
+//! The life of the process: take over or bind, serve, reload, hand over or drain, stop.
 
+mod attending;
 mod draining;
+mod upgrading;
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
+use self::attending::attend;
 use self::draining::{Draining, cut};
+use self::upgrading::{Upgraded, Upgrading};
 use crate::admin::{self, Admin, AdminError};
 use crate::config::Config;
-use crate::drain::{self, Drain, Order, Ordered};
+use crate::drain::{self, Drain, Order, Ordered, Orders};
+use crate::handover::{Begin, HandoverError, Inherited, Journal, Outcome, Predecessor, Program};
 use crate::listener::{self, BindError, Bound, Listeners, ensure_open_files};
 use crate::proxy::{Rejection, Shared};
 use crate::reload::{Asker, Reloads, Source};
 use crate::snapshot::{BuildError, Snapshot};
+use crate::supervisor::{News, Supervisor};
 use crate::telemetry::Metrics;
 use crate::tunnel::Ending;
 use crate::worker::Workers;
+
+/// What the end may take behind a drain, for a supervisor: cutting, last answers and last lines.
+const LAST: Duration = Duration::from_secs(5);
 
 /// A gateway whose addresses are bound, and that serves nobody yet.
 #[derive(Debug)]
@@ -31,7 +42,13 @@ pub struct Gateway {
     stage: watch::Sender<Stage>,
     reloads: Reloads,
     asker: Asker,
-    orders: mpsc::Receiver<Ordered>,
+    orders: (Orders, mpsc::Receiver<Ordered>),
+    supervisor: Supervisor,
+    upgrades: Journal,
+    /// What the next process is started from.
+    program: Option<Program>,
+    /// Whom we take over from.
+    predecessor: Option<Predecessor>,
 }
 
 /// How far the gateway's life has come; the admin listener's `/ready` looks at it.
@@ -55,6 +72,9 @@ pub enum StartError {
     /// The threads.
     #[error("the workers can't start")]
     Workers(#[from] io::Error),
+    /// The process before this one.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
 }
 
 impl Gateway {
@@ -64,6 +84,14 @@ impl Gateway {
     /// # Errors
     /// The first thing that does not do.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_or_inherit(config, &mut Inherited::default())
+    }
+
+    /// The same, but for addresses that somebody listens on for us already.
+    ///
+    /// # Errors
+    /// The first thing that does not do.
+    pub fn bind_or_inherit(config: Config, inherited: &mut Inherited) -> Result<Self, StartError> {
         let endings = Ending::all_labels();
         let metrics = Metrics::build(&Rejection::LABELS, endings)?;
         let sessions = Drain::new();
@@ -71,18 +99,35 @@ impl Gateway {
         let config = Arc::clone(&snapshot.config);
         let mut bound = Vec::new();
         for listener in listener::build(&config, &[])? {
-            bound.extend(listener::bind(&listener)?);
+            bound.extend(listener::bind(&listener, inherited)?);
         }
         let shared = Shared::new(snapshot, metrics, sessions);
         let (stage, stages) = watch::channel(Stage::Starting);
         let (reloads, asker) = Reloads::new(Arc::clone(&shared));
-        let (orders, ordered) = drain::orders();
+        let (orders, upgrades) = (drain::orders(), Journal::default());
         let admin = match &config.admin {
-            Some(admin) => Some(admin::bind(admin, Arc::clone(&shared), stages, asker.clone(), orders)?),
+            Some(admin) => {
+                let (shared, asker) = (Arc::clone(&shared), asker.clone());
+                let (orders, upgrades) = (orders.0.clone(), upgrades.clone());
+                Some(admin::bind(admin, shared, stages, asker, orders, upgrades, inherited)?)
+            }
             None => None,
         };
         ensure_open_files(config.limits.connections);
-        Ok(Self { shared, bound, admin, stage, reloads, asker, orders: ordered })
+        let (supervisor, program, predecessor) = (Supervisor::default(), None, None);
+        Ok(Self {
+            shared,
+            bound,
+            admin,
+            stage,
+            reloads,
+            asker,
+            orders,
+            supervisor,
+            upgrades,
+            program,
+            predecessor,
+        })
     }
 
     /// Reload from `source`, where the configuration came from. Without this there is nothing to reload.
@@ -90,6 +135,34 @@ impl Gateway {
     pub fn reload_from(mut self, source: Source) -> Self {
         self.reloads.read_from(source);
         self
+    }
+
+    /// Start the next process from this program when an upgrade is ordered. Without it there is none.
+    #[must_use]
+    pub fn upgrade_from(mut self, program: Program) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// Serve when this process says so, in its place: its sockets were inherited.
+    #[must_use]
+    pub fn succeed(mut self, predecessor: Predecessor) -> Self {
+        self.predecessor = Some(predecessor);
+        self
+    }
+
+    /// Tell this one how things are.
+    #[must_use]
+    pub fn supervised_by(mut self, supervisor: Supervisor) -> Self {
+        self.reloads.supervised_by(supervisor.clone());
+        self.supervisor = supervisor;
+        self
+    }
+
+    /// Gives orders, as the admin listener does.
+    #[must_use]
+    pub fn orders(&self) -> &Orders {
+        &self.orders.0
     }
 
     /// Asks for reloads.
@@ -116,39 +189,72 @@ impl Gateway {
         &self.shared
     }
 
-    /// Serve and reload until `asked` to stop, then drain; `now` cuts a drain short. An order drains too, and
-    /// then waits for either.
+    /// Serve and reload until `asked` to stop or another process has taken over, then drain; `now` cuts a drain
+    /// short. An order drains too, and then waits for either.
     ///
     /// # Errors
-    /// When the workers can't start.
+    /// When the workers can't start, or the process that we succeed does not step back. Nobody was served then.
     pub async fn run(
         self,
         asked: impl Future<Output = ()>,
         now: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
-        let Self { shared, bound, admin, stage, mut reloads, asker: _, mut orders } = self;
+        let Self { shared, bound, admin, stage, mut reloads, orders: (_, mut orders), .. } = self;
+        let Self { supervisor, upgrades: journal, program, predecessor, .. } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
         // The first client should find brokers.
         let snapshot = shared.snapshot.load_full();
         snapshot.looked_up().await;
         drop(snapshot);
+        let mut asked = pin!(asked);
+        // From here on nothing fails: whoever is to step back for us may.
+        let begin = match &predecessor {
+            Some(predecessor) => tokio::select! {
+                begin = predecessor.ready() => Some(begin?),
+                () = asked.as_mut() => return Ok(()),
+            },
+            None => None,
+        };
         let hand = {
             let workers = Arc::clone(&workers);
             move |accepted| workers.hand(accepted)
         };
         let mut listeners = Listeners::start(bound, workers.accepting(), hand);
-        let admin = admin.map(|admin| tokio::spawn(admin.serve()));
-        let mut asked = pin!(asked);
+        let mut admin = admin.map(Admin::start);
         stage.send_replace(Stage::Ready);
+        match predecessor.zip(begin) {
+            Some((predecessor, begin)) => take_over(&predecessor, begin, &journal, &shared, &supervisor),
+            None => drop(supervisor.tell(News::Ready).await),
+        }
+        let attended = attend(supervisor.clone(), Arc::clone(&shared), stage.subscribe(), workers.turns());
+        let attended = AbortOnDropHandle::new(tokio::spawn(attended));
+
+        let upgrading =
+            Upgrading { shared: Arc::clone(&shared), supervisor: supervisor.clone(), journal, program };
+        let mut handed_over = None;
         // Drained and put back to work as often as somebody orders it.
         let by_hand = loop {
             let ordered = tokio::select! {
                 () = asked.as_mut() => break None,
                 ordered = reloads.serve(&mut listeners, &mut orders) => ordered,
             };
-            let Order::Drain(terms) = ordered.order else {
-                ordered.answer(Ok("the gateway serves: there is no drain to cancel".to_owned()));
-                continue;
+            let terms = match ordered.order {
+                Order::Resume => {
+                    ordered.answer(Ok("the gateway serves: there is no drain to cancel".to_owned()));
+                    continue;
+                }
+                Order::Upgrade => {
+                    let mut sockets = listeners.sockets();
+                    sockets.extend(admin.as_ref().and_then(admin::AtWork::socket));
+                    let asked = asked.as_mut();
+                    match upgrading.carry_out(ordered, asked, &sockets, &mut reloads, &mut orders).await {
+                        Upgraded::Failed => continue,
+                        Upgraded::Stopped => {}
+                        Upgraded::HandedOver(ordered, words) => handed_over = Some((ordered, words)),
+                    }
+                    break None;
+                }
+                Order::Drain(terms) => terms,
             };
             info!("asked to drain, and to stay");
             let delay = shared.snapshot.load().config.drain.delay;
@@ -162,20 +268,36 @@ impl Gateway {
         // Whoever asks for something now is told that it is too late.
         drop((reloads, orders));
 
-        info!("asked to stop: draining");
-        let mut draining = by_hand.unwrap_or_else(|| {
-            let config = &shared.snapshot.load().config.drain;
-            Draining::begin(&shared, &stage, config.terms(), config.delay)
-        });
+        let config = shared.snapshot.load().config.drain.clone();
+        let (mut now, mut delay) = (pin!(now), config.delay);
+        if let Some((ordered, words)) = handed_over {
+            // Nobody is lost: who waits in the kernel waits at the next process.
+            listeners.close().await;
+            if let Some(admin) = &mut admin {
+                admin.close().await;
+            }
+            ordered.answer(Ok(words));
+            tokio::select! {
+                () = upgrading.settle() => {}
+                () = asked.as_mut() => {}
+            }
+            // No load balancer has to notice anything.
+            delay = Duration::ZERO;
+        } else {
+            info!("asked to stop: draining");
+            supervisor.tell(News::Stopping(config.delay + config.window + config.grace + LAST)).await;
+        }
+        let mut draining = by_hand.unwrap_or_else(|| Draining::begin(&shared, &stage, config.terms(), delay));
         tokio::select! {
             () = draining.carry_out(&mut listeners) => {}
-            () = now => {
+            () = now.as_mut() => {
                 listeners.close().await;
                 cut(&shared).await;
             }
         }
+        drop(attended);
         if let Some(admin) = admin {
-            admin.abort();
+            admin.end().await;
         }
         shared.snapshot.load().rest();
         drop(listeners);
@@ -185,4 +307,24 @@ impl Gateway {
         info!("stopped");
         Ok(())
     }
+}
+
+/// We serve in the place of another process: let it step back, and speak to the supervisor when it has.
+fn take_over(
+    predecessor: &Predecessor,
+    begin: Begin,
+    journal: &Journal,
+    shared: &Shared,
+    supervisor: &Supervisor,
+) {
+    let (pid, version) = (predecessor.pid(), predecessor.version().to_owned());
+    info!(predecessor = pid, %version, "taken over: serving in the place of another process");
+    let outcome = Outcome::TookOver { pid, version };
+    shared.metrics.upgraded(outcome.label());
+    journal.note(outcome);
+    let supervisor = supervisor.clone();
+    tokio::spawn(async move {
+        begin.serving().await;
+        supervisor.speak(true);
+    });
 }

@@ -43,5 +43,7 @@ pub mod tls;
 
 pub mod config;
 pub mod drain;
+pub mod handover;
 pub mod net;
 pub mod permit;
+pub mod supervisor;

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::error;
 
-use crate::listener::{Accepted, connection};
+use crate::listener::Accepted;
+use crate::listener::connection::{self, Handed};
 use crate::proxy::{Load, Shared};
 
 /// The worker that accepts.
@@ -28,14 +29,33 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// All workers.
 #[derive(Debug)]
 pub struct Workers {
+    shared: Arc<Shared>,
     workers: Vec<Worker>,
+}
+
+/// Counts up, each second, for as long as its worker's thread comes around: a worker whose count stands is stuck.
+#[derive(Debug, Clone, Default)]
+pub struct Turns(Arc<AtomicU64>);
+
+impl Turns {
+    /// One more.
+    pub(crate) fn turn(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
 struct Worker {
     /// Unbounded, yet bounded: what is sent was admitted by the kernel's accept, and is taken out at once.
-    inbox: mpsc::UnboundedSender<Accepted>,
+    inbox: mpsc::UnboundedSender<Handed>,
     served: Arc<AtomicUsize>,
+    turns: Turns,
     runtime: Handle,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,13 +67,19 @@ impl Workers {
     /// When the process may have no more threads or descriptors.
     pub fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
         let workers = (0..count.max(1)).map(|index| Worker::start(index, Arc::clone(shared)));
-        Ok(Self { workers: workers.collect::<io::Result<_>>()? })
+        Ok(Self { shared: Arc::clone(shared), workers: workers.collect::<io::Result<_>>()? })
     }
 
     /// Where clients are accepted: on a worker, for no thread has to be woken for those that it keeps.
     #[must_use]
     pub fn accepting(&self) -> Handle {
         self.workers[ACCEPTING].runtime.clone()
+    }
+
+    /// What shows of each worker that it is not stuck.
+    #[must_use]
+    pub fn turns(&self) -> Vec<Turns> {
+        self.workers.iter().map(|worker| worker.turns.clone()).collect()
     }
 
     /// Hand a client to the worker that serves the fewest.
@@ -64,7 +90,7 @@ impl Workers {
         if let Ok(accepted) = accepted {
             worker.served.fetch_add(1, Ordering::Relaxed);
             // A worker that is gone has closed its inbox, and the client is hung up on.
-            let _ = worker.inbox.send(accepted);
+            let _ = worker.inbox.send(Handed::new(accepted, &self.shared));
         }
     }
 
@@ -85,36 +111,39 @@ impl Workers {
 impl Worker {
     fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
         let (inbox, incoming) = mpsc::unbounded_channel();
-        let served = Arc::new(AtomicUsize::new(0));
+        let (served, turns) = (Arc::new(AtomicUsize::new(0)), Turns::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (load, handle) = (Arc::clone(&served), runtime.handle().clone());
+        let (load, handle, ticked) = (Arc::clone(&served), runtime.handle().clone(), turns.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            runtime.block_on(work(incoming, shared, load));
+            runtime.block_on(work(incoming, shared, load, ticked));
             // A resolver or a disk that does not answer must not hold the end.
             runtime.shutdown_timeout(LAST_WORDS);
         })?;
-        Ok(Self { inbox, served, runtime: handle, thread: Some(thread) })
+        Ok(Self { inbox, served, turns, runtime: handle, thread: Some(thread) })
     }
 }
 
 /// Serve what comes until the inbox is closed. What still runs then is dropped with the runtime.
 async fn work(
-    mut incoming: mpsc::UnboundedReceiver<Accepted>,
+    mut incoming: mpsc::UnboundedReceiver<Handed>,
     shared: Arc<Shared>,
     served: Arc<AtomicUsize>,
+    turns: Turns,
 ) {
     let traffic = shared.traffic.open();
-    tokio::spawn(tick());
-    while let Some(accepted) = incoming.recv().await {
+    tokio::spawn(tick(turns));
+    while let Some(handed) = incoming.recv().await {
         let load = Load::new(&served, &traffic);
-        tokio::spawn(connection::serve(accepted, Arc::clone(&shared), load));
+        tokio::spawn(connection::serve(handed, Arc::clone(&shared), load));
     }
 }
 
 /// Keep the runtime's next timer near. For each deadline that is sooner than all others tokio wakes the worker
-/// up once more, from its own thread: five times while a client connects (`connect-full`).
-async fn tick() {
+/// up once more, from its own thread: five times while a client connects (`connect-full`). Who watches over us counts
+/// the turns.
+async fn tick(turns: Turns) {
     loop {
         tokio::time::sleep(TICK).await;
+        turns.turn();
     }
 }

@@ -55,7 +55,9 @@ pub(super) async fn reload(asker: &Asker) -> Response<Body> {
         Err(refusal) => {
             let status = match &refusal {
                 refusal if refusal.is_configuration() => StatusCode::UNPROCESSABLE_ENTITY,
-                Refusal::Stopping | Refusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
+                Refusal::Stopping | Refusal::Draining | Refusal::HandingOver => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
                 _ => StatusCode::CONFLICT,
             };
             let reports = refusal.reports().join("\n");

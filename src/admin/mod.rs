@@ -1,5 +1,6 @@
 //! The admin listener: is it alive, is it ready, what has it counted, how are things; and what it is asked to do.
 
+mod at_work;
 pub mod control;
 mod drain;
 mod guard;
@@ -7,10 +8,14 @@ pub(crate) mod page;
 mod process;
 mod rates;
 pub mod status;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,15 +35,19 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
+use self::at_work::Life;
 use self::guard::Reach;
 use self::rates::Rates;
 use crate::config::{self, AdminAddress};
 use crate::drain::Orders;
+use crate::handover::{Inherited, Journal, Role};
 use crate::mqtt::PacketType;
 use crate::net::{Body, full};
 use crate::proxy::Shared;
 use crate::reload::Asker;
 use crate::tunnel::{Flow, Traffic};
+
+pub use self::at_work::AtWork;
 
 /// How long a request's head, and an idle connection, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +85,8 @@ impl Stage {
 #[derive(Debug)]
 pub struct Admin {
     socket: Socket,
+    /// The same socket, for a process that takes over.
+    copy: (Role, OwnedFd),
     served: Served,
 }
 
@@ -86,6 +97,8 @@ struct Served {
     stage: watch::Receiver<Stage>,
     asker: Asker,
     orders: Orders,
+    upgrades: Journal,
+    life: Life,
     /// As it was bound. What a reload says of the address takes a restart.
     config: config::Admin,
     reach: Reach,
@@ -109,7 +122,7 @@ pub struct AdminError {
     source: io::Error,
 }
 
-/// Bind the admin listener, within a runtime.
+/// Bind the admin listener, within a runtime, unless its socket is inherited.
 ///
 /// # Errors
 /// When the address is taken or not allowed.
@@ -119,15 +132,14 @@ pub fn bind(
     stage: watch::Receiver<Stage>,
     asker: Asker,
     orders: Orders,
+    upgrades: Journal,
+    inherited: &mut Inherited,
 ) -> Result<Admin, AdminError> {
-    let socket = match &config.address {
-        AdminAddress::Tcp(address) => {
-            bind_tcp(*address).map_err(|source| AdminError { address: address.to_string(), source })?
-        }
-        AdminAddress::Unix(path) => {
-            let bound = remove_stale(path).and_then(|()| UnixListener::bind(path));
-            Socket::Unix(bound.map_err(|source| AdminError { address: path.display().to_string(), source })?)
-        }
+    let (socket, copy) = match &config.address {
+        AdminAddress::Tcp(address) => bind_tcp(*address, inherited)
+            .map_err(|source| AdminError { address: address.to_string(), source })?,
+        AdminAddress::Unix(path) => bind_unix(path, inherited)
+            .map_err(|source| AdminError { address: path.display().to_string(), source })?,
     };
     let reach = match &config.address {
         AdminAddress::Unix(_) => Reach::Unix,
@@ -135,18 +147,38 @@ pub fn bind(
         AdminAddress::Tcp(_) => Reach::Network,
     };
     let started = (SystemTime::now(), Instant::now());
-    let (config, rates) = (config.clone(), Rates::default());
-    Ok(Admin { socket, served: Served { shared, stage, asker, orders, config, reach, started, rates } })
+    let (config, rates, life) = (config.clone(), Rates::default(), Life::default());
+    let served = Served { shared, stage, asker, orders, upgrades, life, config, reach, started, rates };
+    Ok(Admin { socket, copy, served })
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
-    let listener = std::net::TcpListener::bind(address)?;
+fn bind_tcp(address: SocketAddr, inherited: &mut Inherited) -> io::Result<(Socket, (Role, OwnedFd))> {
+    let role = Role::Admin(address);
+    let listener = match inherited.take_tcp(&role, address) {
+        Some(listener) => listener,
+        None => std::net::TcpListener::bind(address)?,
+    };
     listener.set_nonblocking(true)?;
-    Ok(Socket::Tcp(TcpListener::from_std(listener)?))
+    let copy = listener.try_clone()?.into();
+    Ok((Socket::Tcp(TcpListener::from_std(listener)?), (role, copy)))
+}
+
+fn bind_unix(path: &Path, inherited: &mut Inherited) -> io::Result<(Socket, (Role, OwnedFd))> {
+    let role = Role::AdminUnix(path.into());
+    let listener = match inherited.take_unix(&role, path) {
+        Some(listener) => listener,
+        None => {
+            remove_stale(path)?;
+            std::os::unix::net::UnixListener::bind(path)?
+        }
+    };
+    listener.set_nonblocking(true)?;
+    let copy = listener.try_clone()?.into();
+    Ok((Socket::Unix(UnixListener::from_std(listener)?), (role, copy)))
 }
 
 /// A socket file that nobody listens on any more is a process's that was killed.
-fn remove_stale(path: &std::path::Path) -> io::Result<()> {
+fn remove_stale(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
@@ -165,46 +197,56 @@ impl Admin {
         }
     }
 
-    /// Serve for ever.
-    pub async fn serve(self) {
-        let Self { socket, served } = self;
-        // Ends with us.
-        let _sampler =
-            AbortOnDropHandle::new(tokio::spawn(served.rates.clone().follow(Arc::clone(&served.shared))));
-        match &socket {
-            Socket::Tcp(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
-            Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
-        }
-        loop {
-            let accepted = match &socket {
-                Socket::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, _)| serve_one(stream, &served))
-                }
-                Socket::Unix(listener) => {
-                    listener.accept().await.map(|(stream, _)| serve_one(stream, &served))
-                }
-            };
-            if let Err(error) = accepted {
-                debug!(%error, "the admin listener can't accept for now");
-                tokio::time::sleep(REST).await;
-            }
+    /// Serve until told otherwise.
+    #[must_use]
+    pub fn start(self) -> AtWork {
+        let Self { socket, copy, served } = self;
+        AtWork::new(copy, served.life.clone(), accept_all(socket, served))
+    }
+}
+
+/// Accept for ever.
+async fn accept_all(socket: Socket, served: Served) {
+    // Ends with us.
+    let _sampler =
+        AbortOnDropHandle::new(tokio::spawn(served.rates.clone().follow(Arc::clone(&served.shared))));
+    match &socket {
+        Socket::Tcp(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
+        Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
+    }
+    loop {
+        let accepted = match &socket {
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| serve_one(stream, &served)),
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| serve_one(stream, &served)),
+        };
+        if let Err(error) = accepted {
+            debug!(%error, "the admin listener can't accept for now");
+            tokio::time::sleep(REST).await;
         }
     }
 }
 
 fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, served: &Served) {
     let served = served.clone();
-    tokio::spawn(async move {
+    served.life.clone().spawn(async move {
         let service = service_fn(|request| {
             let served = &served;
             async move { Ok::<_, Infallible>(careful(answer(&request, served).await)) }
         });
-        let served = http1::Builder::new()
+        let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-        if let Err(error) = served {
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            // Another process answers from now on. What was asked here is still answered here.
+            () = served.life.ends() => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        if let Err(error) = ended {
             debug!(%error, "an admin connection broke");
         }
     });
@@ -220,7 +262,8 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> 
         ("/drain", &Method::POST) => drain::drain(served, request.uri()).await,
         ("/resume", &Method::POST) => drain::resume(served, request.uri()).await,
         ("/rebalance", &Method::POST) => drain::rebalance(served, request.uri()).await,
-        ("/reload" | "/drain" | "/resume" | "/rebalance", _) => not_allowed("POST"),
+        ("/upgrade", &Method::POST) => upgrade::upgrade(served).await,
+        ("/reload" | "/drain" | "/resume" | "/rebalance" | "/upgrade", _) => not_allowed("POST"),
         (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "live\n"),
         ("/ready", _) => match stage {
@@ -232,7 +275,7 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> 
         ("/metrics", _) => metrics(&served.shared),
         ("/status", _) => status::answer(served),
         (path, _) => page::file(path).unwrap_or_else(|| {
-            let words = "there is /, /live, /ready, /metrics, /status, and POST /reload, /drain, /resume, /rebalance\n";
+            let words = "there is /, /live, /ready, /metrics, /status, and POST /reload, /drain, /resume, /rebalance, /upgrade\n";
             text(StatusCode::NOT_FOUND, words)
         }),
     }

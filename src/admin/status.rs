@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use self::form::{
     Certificate, Connections, Drain, Ending, Endpoint, History, LastError, LastProbe, Process, Rates,
-    Rejection, Reload, Sessions, State, Status, Upstream,
+    Rejection, Reload, Sessions, State, Status, Upgrade, Upstream,
 };
 use super::rates::{Minute, Reading};
 use super::{Served, Stage};
 use crate::drain::Progress;
+use crate::handover::{Latest, Outcome};
 use crate::net::{Body, full};
 use crate::proxy::Shared;
 use crate::snapshot::UpstreamAtWork;
@@ -62,6 +63,7 @@ fn tell(served: &Served) -> Status {
         certificates: certificates(served),
         config: snapshot.config.source.display().to_string(),
         reload: reload(served),
+        upgrade: served.upgrades.latest().map(upgrade),
         warnings: warnings(served, shared),
         connections: Connections { held: held as u64, limit: limit as u64 },
         process: Process {
@@ -236,6 +238,16 @@ fn reload(served: &Served) -> Option<Reload> {
         applied: latest.mistakes.is_none(),
         mistakes: latest.mistakes.unwrap_or_default(),
     })
+}
+
+fn upgrade(latest: Latest) -> Upgrade {
+    let (at, outcome) = (date(latest.at), latest.outcome.label().to_owned());
+    let told = Upgrade { at, outcome, ..Upgrade::default() };
+    match latest.outcome {
+        Outcome::TookOver { pid, version } => Upgrade { pid: Some(pid), from_version: Some(version), ..told },
+        Outcome::HandedOver { pid } => Upgrade { pid: Some(pid), ..told },
+        Outcome::Failed { error } => Upgrade { error: Some(error), ..told },
+    }
 }
 
 /// Of the configuration at work, however it got there.

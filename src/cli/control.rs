@@ -1,5 +1,5 @@
 //! How commands talk to the running gateway: a little HTTP client for its admin listener. And
-//! `brokergate reload`.
+//! `brokergate reload` and `brokergate upgrade`.
 
 use std::fmt;
 use std::fs;
@@ -22,7 +22,8 @@ use super::ConfigArgument;
 use crate::admin::control::HEADER;
 use crate::config::{self, AdminAddress};
 
-/// How long the gateway may take: roots, keys and certificates are read anew.
+/// How long the gateway may take: roots, keys and certificates are read anew, or a process is started that does
+/// so, which it waits 45 seconds for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest answer that is shown, bytes.
@@ -86,8 +87,17 @@ impl ControlError {
 
 /// Ask for a reload and print how it went.
 pub(super) fn reload(arguments: &AdminArguments) -> anyhow::Result<()> {
+    ask_and_print(arguments, "/reload")
+}
+
+/// Ask for an upgrade in place and print how it went.
+pub(super) fn upgrade(arguments: &AdminArguments) -> anyhow::Result<()> {
+    ask_and_print(arguments, "/upgrade")
+}
+
+fn ask_and_print(arguments: &AdminArguments, path: &str) -> anyhow::Result<()> {
     let gateway = Gateway::of(arguments)?;
-    let words = runtime()?.block_on(gateway.ask(&Method::POST, "/reload"))?;
+    let words = runtime()?.block_on(gateway.ask(&Method::POST, path))?;
     io::stdout().write_all(words.as_bytes())?;
     Ok(())
 }

@@ -18,9 +18,9 @@ pub(super) fn run(wanted: u16) -> anyhow::Result<()> {
     let _log = log::start(&Log { format: LogFormat::Text, level: LEVEL.into(), access: false })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let (signals, hangups) = Signals::catch()?;
+        let (signals, wishes) = Signals::catch()?;
         let (demo, gateway) = prepare(wanted).await?;
-        hangups.reload(gateway.asker());
+        wishes.pass_on(gateway.asker(), gateway.orders());
         let board = demo.presence();
         gateway.shared().observe(move |event| record(&board, event));
         print(&demo.banner());

@@ -45,6 +45,9 @@ enum Command {
     Check(ConfigArgument),
     /// Ask the running gateway to read its configuration again, and say how that went.
     Reload(AdminArguments),
+    /// Let a new process, of the file that the running gateway was started from, take over its sockets; the old
+    /// one drains.
+    Upgrade(AdminArguments),
     /// Show how the running gateway is: brokers, sessions, messages a second, and what is wrong.
     Status(StatusArguments),
     /// Say goodbye to all sessions, or to those of one endpoint, one after the other, and take nobody new.
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
             check::run(&config, &mut io::stdout()).map_err(Into::into)
         }
         Command::Reload(arguments) => control::reload(&arguments),
+        Command::Upgrade(arguments) => control::upgrade(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Drain(arguments) => drain::drain(&arguments),
         Command::Rebalance(arguments) => drain::rebalance(&arguments),
@@ -97,14 +101,19 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions::run(shell),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
+    say(&words(&error));
+    if is_configuration(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// What is said of an error.
+fn words(error: &anyhow::Error) -> String {
     let is_told = matches!(error.downcast_ref(), Some(ControlError::Refused { .. }));
     if is_told || error.is::<ConfigErrors>() || error.is::<CheckError>() {
         // Each mistake has its file and line before it already.
-        say(&error);
+        error.to_string()
     } else {
-        say(&format_args!("brokergate: {error:#}"));
+        format!("brokergate: {error:#}")
     }
-    if is_configuration(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Whether the file, or what it names, must change before this can work.

@@ -1,10 +1,11 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second means now. SIGHUP reloads.
+//! SIGTERM and SIGINT: the first asks to stop, the second means now. SIGHUP reloads, SIGUSR2 upgrades.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::drain::{Order, Orders};
 use crate::reload::{Asker, Cause};
 
 /// Counts the signals that ask to stop.
@@ -14,12 +15,14 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Catch the signals from here on, within a runtime. SIGHUP, not caught, would end the process and
-    /// every session with it; what comes before [`Hangups::reload`] waits for it.
-    pub(super) fn catch() -> io::Result<(Self, Hangups)> {
+    /// Catch the signals from here on, within a runtime. SIGHUP or SIGUSR2, not caught, would end the process and
+    /// every session with it; what comes before [`Wishes::pass_on`] waits for it.
+    pub(super) fn catch() -> io::Result<(Self, Wishes)> {
         let (seen, receiver) = watch::channel(0);
         tokio::spawn(count(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, seen));
-        Ok((Self { seen: receiver }, Hangups(signal(SignalKind::hangup())?)))
+        let wishes =
+            Wishes { hangup: signal(SignalKind::hangup())?, user2: signal(SignalKind::user_defined2())? };
+        Ok((Self { seen: receiver }, wishes))
     }
 
     /// Wait until `count` signals have come.
@@ -29,17 +32,24 @@ impl Signals {
     }
 }
 
-/// SIGHUPs, those of the past as well.
-pub(super) struct Hangups(Signal);
+/// SIGHUPs and SIGUSR2s, those of the past as well.
+pub(super) struct Wishes {
+    hangup: Signal,
+    user2: Signal,
+}
 
-impl Hangups {
-    /// Reload at each, until the runtime ends.
-    pub(super) fn reload(mut self, asker: &Asker) {
-        let asker = asker.clone();
+impl Wishes {
+    /// Ask for a reload or an upgrade at each, until the runtime ends. How it went is in the log.
+    pub(super) fn pass_on(mut self, asker: &Asker, orders: &Orders) {
+        let (asker, orders) = (asker.clone(), orders.clone());
         tokio::spawn(async move {
-            while self.0.recv().await.is_some() {
-                // How it went is in the log.
+            while self.hangup.recv().await.is_some() {
                 let _ = asker.ask(Cause::Signal).await;
+            }
+        });
+        tokio::spawn(async move {
+            while self.user2.recv().await.is_some() {
+                let _ = orders.give(Order::Upgrade).await;
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Orders to the gateway as a whole, by hand: drain, and resume.
+//! Orders to the gateway as a whole, by hand: drain, resume, and upgrade.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,6 +14,8 @@ pub enum Order {
     Drain(Terms),
     /// Cancel the drain and serve again.
     Resume,
+    /// Start the next process, hand over to it, drain and end.
+    Upgrade,
 }
 
 /// An order, and who waits to hear what became of it.

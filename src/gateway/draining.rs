@@ -12,7 +12,7 @@ use super::Stage;
 use crate::drain::{Order, Ordered, Round, Terms};
 use crate::listener::{Accepted, Listeners};
 use crate::proxy::Shared;
-use crate::reload::Reloads;
+use crate::reload::{Refusal, Reloads};
 use crate::telemetry::ErrorChain;
 
 /// What cut work may still take to write its log lines.
@@ -80,13 +80,19 @@ impl Draining {
                     info!("drained: waiting to be stopped, or put back to work");
                     continue;
                 }
-                never = reloads.refuse() => match never {},
+                never = reloads.refuse(|| Refusal::Draining) => match never {},
                 Some(ordered) = orders.recv() => ordered,
             };
             match ordered.order {
                 Order::Drain(_) => {
                     let left = self.shared.sessions.work();
                     ordered.answer(Ok(format!("the gateway drains already: {left} sessions left")));
+                }
+                Order::Upgrade => {
+                    let words = "the gateway drains, or is drained, and has nothing to hand over; \
+                                 `brokergate drain --cancel` puts it back to work, then upgrade";
+                    warn!("not upgraded: {words}");
+                    ordered.answer(Err(words.to_owned()));
                 }
                 Order::Resume => match listeners.open().await {
                     Ok(()) => {

@@ -18,19 +18,36 @@ use super::preamble::{self, PreambleError};
 use super::{Accepted, Listener, Socket};
 use crate::drain::Watch;
 use crate::net::{Arrival, Stream, TlsFacts};
-use crate::proxy::{self, Admission, Connection, Load, Rejection, Shared};
+use crate::proxy::{self, Arriving, Connection, Load, Rejection, Shared};
 use crate::tls::{self, AcceptError};
 
+/// A client on its way to the worker that serves it. A drain counts it from here on: none that was accepted is
+/// forgotten between two threads.
+#[derive(Debug)]
+pub struct Handed {
+    accepted: Accepted,
+    watch: Watch,
+    arriving: Arriving,
+}
+
+impl Handed {
+    /// A client that was just accepted.
+    #[must_use]
+    pub fn new(accepted: Accepted, shared: &Shared) -> Self {
+        Self { accepted, watch: shared.drain.watch(), arriving: shared.arrivals.begin() }
+    }
+}
+
 /// Serve a client until its HTTP connection ends. A session that it opens lives on by itself.
-pub async fn serve(accepted: Accepted, shared: Arc<Shared>, load: Load) {
+pub async fn serve(handed: Handed, shared: Arc<Shared>, load: Load) {
+    let Handed { accepted, watch, arriving } = handed;
     let Accepted { listener, socket, peer } = accepted;
-    let watch = shared.drain.watch();
     let served = async {
         let stream = match socket {
             Socket::Here(stream) => stream,
             Socket::Anywhere(stream) => TcpStream::from_std(stream).map_err(Failure::Socket)?,
         };
-        arrive(stream, peer, &listener, &shared, &watch, load).await
+        arrive(stream, peer, &listener, &shared, &watch, arriving, load).await
     };
     let failure = tokio::select! {
         served = served => served.err(),
@@ -105,6 +122,7 @@ async fn arrive(
     listener: &Arc<Listener>,
     shared: &Arc<Shared>,
     watch: &Watch,
+    arriving: Arriving,
     load: Load,
 ) -> Result<(), Failure> {
     let snapshot = shared.snapshot.load_full();
@@ -139,7 +157,9 @@ async fn arrive(
     }
     arrival.tls = facts;
     drop(snapshot);
-    Box::pin(serve_http(stream, arrival, admission, listener, shared, watch, deadline)).await
+    let connection =
+        Connection::new(arrival, arriving, admission, Arc::clone(&listener.config), Arc::clone(shared));
+    Box::pin(serve_http(stream, connection, shared, watch, deadline)).await
 }
 
 /// The client's stream as its listener has it: behind a TLS handshake, or plain.
@@ -189,15 +209,12 @@ async fn answer_plain_http(mut stream: TcpStream) -> std::io::Result<()> {
 
 async fn serve_http(
     stream: Stream,
-    arrival: Arrival,
-    admission: Admission,
-    listener: &Arc<Listener>,
+    connection: Connection,
     shared: &Arc<Shared>,
     watch: &Watch,
     deadline: Instant,
 ) -> Result<(), Failure> {
     let limits = shared.snapshot.load().config.limits.clone();
-    let connection = Connection::new(arrival, admission, Arc::clone(&listener.config), Arc::clone(shared));
     let arrived = AtomicBool::new(false);
     let service = service_fn(|request| {
         arrived.store(true, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! An address that stays keeps its socket: no client is refused, none that waits in the kernel is lost.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,7 +11,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::{Accepted, BindError, Bound, Listener, bind_at, bind_one};
+use super::{Accepted, BindError, Bound, Listener, accept_all, bind_at, bind_one};
+use crate::handover::Role;
 
 /// All bound addresses, each accepting on a task of its own.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct AtWork {
     asked: SocketAddr,
     address: SocketAddr,
     accepting: JoinHandle<()>,
+    /// Its socket, for a process that takes over.
+    copy: std::net::TcpListener,
 }
 
 /// What comes after the addresses at work. Nothing is changed yet, but new addresses are bound.
@@ -61,6 +65,12 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
     #[must_use]
     pub fn at_work(&self) -> Vec<(SocketAddr, Arc<Listener>)> {
         self.at_work.iter().map(|at_work| (at_work.asked, at_work.listener.load_full())).collect()
+    }
+
+    /// The sockets at work, for a process that takes over.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<(Role, BorrowedFd<'_>)> {
+        self.at_work.iter().map(|at_work| (Role::Clients(at_work.asked), at_work.copy.as_fd())).collect()
     }
 
     /// Find out who takes over which address, and bind the new ones.
@@ -137,36 +147,24 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> Listeners<H> {
     }
 
     fn accept(&mut self, bound: Bound) {
-        let Bound { ref listener, asked, address, .. } = bound;
-        let listener = Arc::clone(listener);
+        let Bound { listener, socket, copy, asked, address } = bound;
         let at = listener.load();
         info!(listener = %at.config.name, %address, tls = at.tls.is_some(), "listening");
         drop(at);
-        let accepting = self.runtime.spawn(bound.accept_all(self.hand.clone()));
-        self.at_work.push(AtWork { listener, asked, address, accepting });
+        let accepting = accept_all(Arc::clone(&listener), socket, self.hand.clone());
+        let accepting = self.runtime.spawn(accepting);
+        self.at_work.push(AtWork { listener, asked, address, accepting, copy });
     }
 
     /// An address may be taken by ourselves: `0.0.0.0:443` does not go beside `127.0.0.1:443`.
     fn explain(&self, error: BindError) -> BindError {
-        let ours = |taken: SocketAddr| {
-            let same = |own: &&AtWork| {
-                let either = own.address.ip().is_unspecified() || taken.ip().is_unspecified();
-                let family = own.address.is_ipv4() == taken.is_ipv4();
-                own.address.port() == taken.port() && family && either
-            };
-            self.at_work.iter().find(same).map(|own| own.address)
-        };
-        match (error.address_in_use().and_then(ours), error) {
-            (Some(own), BindError::Address { name, address, source }) => {
-                BindError::Ours { name, address, own, source }
-            }
-            (_, error) => error,
-        }
+        error.beside(self.at_work.iter().map(|own| own.address))
     }
 }
 
 impl AtWork {
-    /// Stop to accept, and wait until the address can be bound again: its socket goes with the task.
+    /// Stop to accept. The address can be bound again when this is over and we are dropped: its socket is with
+    /// the task, and a copy with us.
     async fn stop(&mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;

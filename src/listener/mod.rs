@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error};
 
 use crate::config::{self, Config};
+use crate::handover::{Inherited, Role};
 use crate::net::{SocketOptions, is_passing_accept_error};
 use crate::tls::{self, Dated, ServerTls, Tickets};
 
@@ -51,6 +52,8 @@ pub struct Bound {
     /// Swapped by a reload, for the connections that come then.
     listener: Arc<ArcSwap<Listener>>,
     socket: std::net::TcpListener,
+    /// The same socket, for a process that takes over: the one above belongs to whoever accepts.
+    copy: std::net::TcpListener,
     /// As configured; port 0 is any.
     asked: SocketAddr,
     address: SocketAddr,
@@ -129,6 +132,21 @@ pub enum BindError {
 }
 
 impl BindError {
+    /// The same, where the address is taken by one of our own that it overlaps: `0.0.0.0:443` does not go
+    /// beside `127.0.0.1:443`.
+    fn beside(self, mut ours: impl Iterator<Item = SocketAddr>) -> Self {
+        let overlaps = |taken: SocketAddr| {
+            ours.find(|own| {
+                let either = own.ip().is_unspecified() || taken.ip().is_unspecified();
+                own.port() == taken.port() && own.is_ipv4() == taken.is_ipv4() && either
+            })
+        };
+        match (self.address_in_use().and_then(overlaps), self) {
+            (Some(own), Self::Address { name, address, source }) => Self::Ours { name, address, own, source },
+            (_, error) => error,
+        }
+    }
+
     /// The address that somebody else has already.
     #[must_use]
     pub fn address_in_use(&self) -> Option<SocketAddr> {
@@ -190,12 +208,18 @@ impl Listener {
     }
 }
 
-/// Bind all addresses of a listener, within a runtime.
+/// Bind all addresses of a listener, within a runtime, but for those whose sockets are inherited.
 ///
 /// # Errors
 /// The first address that does not do; nothing listens then.
-pub fn bind(listener: &Arc<Listener>) -> Result<Vec<Bound>, BindError> {
-    listener.config.addresses.iter().map(|address| bind_one(listener, *address)).collect()
+pub fn bind(listener: &Arc<Listener>, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
+    let bind = |address: &SocketAddr| match inherited.take_tcp(&Role::Clients(*address), *address) {
+        Some(socket) => {
+            Bound::new(&Arc::new(ArcSwap::from(Arc::clone(listener))), *address, *address, Ok(socket))
+        }
+        None => bind_one(listener, *address).map_err(|error| error.beside(inherited.addresses())),
+    };
+    listener.config.addresses.iter().map(bind).collect()
 }
 
 fn bind_one(listener: &Arc<Listener>, address: SocketAddr) -> Result<Bound, BindError> {
@@ -208,12 +232,7 @@ fn bind_at(
     asked: SocketAddr,
     address: SocketAddr,
 ) -> Result<Bound, BindError> {
-    let bound = listen(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
-    let (bound, socket) = bound.map_err(|source| {
-        let name = Arc::clone(&listener.load().config.name);
-        BindError::Address { name, address, source }
-    })?;
-    Ok(Bound { listener: Arc::clone(listener), socket, asked, address: bound })
+    Bound::new(listener, asked, address, listen(address))
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -230,45 +249,61 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 impl Bound {
+    fn new(
+        listener: &Arc<ArcSwap<Listener>>,
+        asked: SocketAddr,
+        address: SocketAddr,
+        socket: io::Result<std::net::TcpListener>,
+    ) -> Result<Self, BindError> {
+        let bound = socket.and_then(|socket| Ok((socket.local_addr()?, socket.try_clone()?, socket)));
+        let (bound, copy, socket) = bound.map_err(|source| {
+            let name = Arc::clone(&listener.load().config.name);
+            BindError::Address { name, address, source }
+        })?;
+        Ok(Self { listener: Arc::clone(listener), socket, copy, asked, address: bound })
+    }
+
     /// The address it listens on: with the port the kernel chose where 0 was asked for.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
 
-    /// Accept for ever. Dropping the future stops listening.
-    async fn accept_all(self, hand: impl Fn(Accepted)) {
-        let Self { listener, socket, .. } = self;
-        let socket = match TcpListener::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                error!(listener = %listener.load().config.name, %error, "can't wait for clients; restart the gateway");
-                return;
+/// Accept for ever. Dropping the future stops listening.
+async fn accept_all(
+    listener: Arc<ArcSwap<Listener>>,
+    socket: std::net::TcpListener,
+    hand: impl Fn(Accepted),
+) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            error!(listener = %listener.load().config.name, %error, "can't wait for clients; restart the gateway");
+            return;
+        }
+    };
+    let mut inherited = None;
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                let listener = listener.load_full();
+                // Six system calls that each client inherits, but for the first (`full`).
+                if inherited != Some(listener.options) {
+                    let set = listener.options.apply(&socket).and_then(|()| listener.options.apply(&stream));
+                    inherited = set.is_ok().then_some(listener.options);
+                }
+                hand(Accepted { listener, socket: Socket::Here(stream), peer });
             }
-        };
-        let mut inherited = None;
-        loop {
-            match socket.accept().await {
-                Ok((stream, peer)) => {
-                    let listener = listener.load_full();
-                    // Six system calls that each client inherits, but for the first (`full`).
-                    if inherited != Some(listener.options) {
-                        let set =
-                            listener.options.apply(&socket).and_then(|()| listener.options.apply(&stream));
-                        inherited = set.is_ok().then_some(listener.options);
-                    }
-                    hand(Accepted { listener, socket: Socket::Here(stream), peer });
-                }
-                Err(error) if is_passing_accept_error(&error) => {
-                    debug!(listener = %listener.load().config.name, %error, "a client left before it was accepted");
-                }
-                Err(error) => {
-                    error!(
-                        listener = %listener.load().config.name, %error,
-                        "can't accept for now; raise the limit of open files, or lower limits.connections"
-                    );
-                    tokio::time::sleep(REST).await;
-                }
+            Err(error) if is_passing_accept_error(&error) => {
+                debug!(listener = %listener.load().config.name, %error, "a client left before it was accepted");
+            }
+            Err(error) => {
+                error!(
+                    listener = %listener.load().config.name, %error,
+                    "can't accept for now; raise the limit of open files, or lower limits.connections"
+                );
+                tokio::time::sleep(REST).await;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod account;
 mod admission;
+mod arriving;
 pub mod forwarded;
 pub mod handshake;
 mod opening;
@@ -9,7 +10,7 @@ pub mod rejection;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderValue, LOCATION};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::admission::Caps;
+use self::arriving::Arrivals;
 use crate::backend::{Backend, BackendError};
 use crate::config::{self, Limits, Redirect};
 use crate::drain::Drain;
@@ -29,6 +31,7 @@ use crate::telemetry::{ErrorChain, Metrics, access};
 use crate::tunnel::AllTraffic;
 
 pub use self::admission::{Admission, Load};
+pub use self::arriving::Arriving;
 pub use self::rejection::{Limit, Rejection};
 
 /// What all connections share.
@@ -44,6 +47,8 @@ pub struct Shared {
     pub sessions: Drain,
     /// What flows through sessions.
     pub traffic: AllTraffic,
+    /// Who has come and not been answered yet.
+    pub arrivals: Arrivals,
     caps: Caps,
     observer: OnceLock<Observer>,
 }
@@ -79,6 +84,8 @@ pub struct Connection(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     arrival: Arrival,
+    /// Until the first request is answered, or its session has a broker.
+    arriving: Mutex<Option<Arriving>>,
     admission: Arc<Admission>,
     listener: Arc<config::Listener>,
     shared: Arc<Shared>,
@@ -95,6 +102,7 @@ impl Shared {
             drain: Drain::new(),
             sessions,
             traffic: AllTraffic::default(),
+            arrivals: Arrivals::default(),
             caps,
             observer: OnceLock::new(),
         })
@@ -137,16 +145,25 @@ impl Shared {
     }
 }
 
+impl Inner {
+    /// Its arrival, which ends with whoever holds this; `None` if it is over.
+    fn arriving(&self) -> Option<Arriving> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Connection {
     /// A connection whose requests come from `arrival`.
     #[must_use]
     pub fn new(
         arrival: Arrival,
+        arriving: Arriving,
         admission: Admission,
         listener: Arc<config::Listener>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self(Arc::new(Inner { arrival, admission: Arc::new(admission), listener, shared }))
+        let (arriving, admission) = (Mutex::new(Some(arriving)), Arc::new(admission));
+        Self(Arc::new(Inner { arrival, arriving, admission, listener, shared }))
     }
 }
 
@@ -158,7 +175,8 @@ pub async fn answer(request: Request<Incoming>, connection: &Connection) -> Resp
     let host = requested_host(&request).ok().flatten().unwrap_or_default().to_owned();
     let snapshot = inner.shared.snapshot.load_full();
     let mut to = "none";
-    let answered = answer_or_reject(request, inner, &snapshot, &mut to).await;
+    let mut arriving = inner.arriving();
+    let answered = answer_or_reject(request, inner, &snapshot, &mut to, &mut arriving).await;
     let (response, rejection) = match answered {
         Ok(response) => (response, None),
         Err(rejection) => {
@@ -189,6 +207,7 @@ async fn answer_or_reject(
     inner: &Inner,
     snapshot: &Snapshot,
     to: &mut &'static str,
+    arriving: &mut Option<Arriving>,
 ) -> Result<Response<Body>, Rejection> {
     if let Some(limit) = inner.admission.refused() {
         return Err(Rejection::Full(limit));
@@ -217,7 +236,7 @@ async fn answer_or_reject(
                 return Err(Rejection::Full(Limit::Sessions));
             }
             let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
-            session::accept(request, handshake, identity, inner, snapshot, upstream)
+            session::accept(request, handshake, identity, inner, arriving.take(), snapshot, upstream)
         }
         // A site has no WebSockets: the client has the wrong path.
         Target::Site(_) if is_upgrade => Err(not_found(snapshot, host, true)),

@@ -20,7 +20,7 @@ use super::account::Account;
 use super::forwarded::{self, ConnectFacts, Identity};
 use super::handshake::Handshake;
 use super::opening::Opening;
-use super::{Inner, Rejection};
+use super::{Arriving, Inner, Rejection};
 use crate::config::Limits;
 use crate::drain::{Asked, Watch, Will};
 use crate::mqtt::{self, Connect, Level, Refusal, Reply};
@@ -36,6 +36,7 @@ pub(super) fn accept(
     handshake: Handshake,
     identity: Identity,
     inner: &Inner,
+    arriving: Option<Arriving>,
     snapshot: &Snapshot,
     upstream: &Arc<UpstreamAtWork>,
 ) -> Result<Response<Body>, Rejection> {
@@ -55,6 +56,7 @@ pub(super) fn accept(
     let session = Session {
         account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
         watch: inner.shared.sessions.watch(),
+        _arriving: arriving,
         limits: snapshot.config.limits.clone(),
         arrival,
         identity,
@@ -68,6 +70,8 @@ pub(super) fn accept(
 struct Session {
     account: Account,
     watch: Watch,
+    /// Until there is a broker, or an ending.
+    _arriving: Option<Arriving>,
     limits: Limits,
     arrival: Arrival,
     identity: Identity,

@@ -26,6 +26,7 @@ use crate::drain::Ordered;
 use crate::listener::{self, Accepted, Listener, Listeners, ensure_open_files};
 use crate::proxy::Shared;
 use crate::snapshot::Snapshot;
+use crate::supervisor::{News, Supervisor};
 use crate::telemetry::log;
 
 pub use self::journal::{InUse, Journal, Latest};
@@ -65,6 +66,7 @@ pub struct Reloads {
     /// Nobody has looked at the files for a while: since the start, or during a drain.
     has_rested: bool,
     journal: Journal,
+    supervisor: Supervisor,
 }
 
 /// A configuration that is ready to work, but for the new addresses.
@@ -108,6 +110,7 @@ impl Reloads {
             next_look: Instant::now(),
             has_rested: true,
             journal,
+            supervisor: Supervisor::default(),
         };
         (reloads, asker)
     }
@@ -115,6 +118,11 @@ impl Reloads {
     /// Read the configuration from `source` again; without one every request is refused.
     pub fn read_from(&mut self, source: Source) {
         self.source = Some(source);
+    }
+
+    /// Tell this one of each reload.
+    pub fn supervised_by(&mut self, supervisor: Supervisor) {
+        self.supervisor = supervisor;
     }
 
     /// Answer requests and watch files until something else is ordered. A reload under way is finished first.
@@ -152,12 +160,12 @@ impl Reloads {
         }
     }
 
-    /// Answer every request with a no until dropped, for the gateway drains.
-    pub async fn refuse(&mut self) -> Infallible {
+    /// Answer every request with a no until dropped.
+    pub async fn refuse(&mut self, why: impl Fn() -> Refusal) -> Infallible {
         self.has_rested = true;
         loop {
             match self.requests.recv().await {
-                Some(Request { answer, .. }) => drop(answer.send(Err(Refusal::Draining))),
+                Some(Request { answer, .. }) => drop(answer.send(Err(why()))),
                 None => std::future::pending().await,
             }
         }
@@ -168,6 +176,7 @@ impl Reloads {
     where
         H: Fn(Accepted) + Clone + Send + 'static,
     {
+        self.supervisor.tell(News::Reloading).await;
         let outcome = self.try_reload(listeners).await;
         self.shared.metrics.reloaded(outcome.is_ok());
         self.journal.reloaded(cause, &outcome);
@@ -183,6 +192,8 @@ impl Reloads {
             }
         }
         self.follow().await;
+        // Whatever came of it: its outcome is for who asked.
+        self.supervisor.tell(News::Ready).await;
         outcome
     }
 

@@ -51,6 +51,9 @@ pub enum Refusal {
         "the gateway drains, or is drained; `brokergate drain --cancel` puts it back to work, then reload"
     )]
     Draining,
+    /// Another process takes over.
+    #[error("the gateway hands over to a new process, which reads its configuration anew; ask that one")]
+    HandingOver,
     /// The file.
     #[error(transparent)]
     Config(#[from] ConfigErrors),

@@ -151,6 +151,11 @@ impl Metrics {
         reload.last_successful.set(if applied { 1.0 } else { 0.0 });
     }
 
+    /// Count an upgrade in place, by what came of it.
+    pub fn upgraded(&self, result: &'static str) {
+        self.record(|| counter!("brokergate_upgrades_total", "result" => result).increment(1));
+    }
+
     /// Count a no before 101.
     pub fn rejected(&self, reason: &'static str) {
         self.tally.rejected(reason);
@@ -352,6 +357,7 @@ fn describe() {
     describe_counter!("brokergate_probes_total", "Probes of endpoints, by kind and result");
     describe_histogram!("brokergate_probe_seconds", "How long probes took that passed");
     describe_counter!("brokergate_reloads_total", "Reloads, by result");
+    describe_counter!("brokergate_upgrades_total", "Upgrades in place, by what came of them");
     describe_gauge!(
         "brokergate_config_last_reload_successful",
         "Whether the latest reload put its configuration to work (1) or was refused (0)"

@@ -24,3 +24,4 @@ mod session;
 mod status;
 mod torture;
 mod tunnel;
+mod upgrade;

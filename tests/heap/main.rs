@@ -18,7 +18,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use allocation_counter::{AllocationInfo, measure};
 use brokergate::config::{self, Config};
 use brokergate::gateway::Gateway;
-use brokergate::listener::{self, Accepted, Listener, Socket, connection};
+use brokergate::listener::{
+    self, Accepted, Listener, Socket,
+    connection::{self, Handed},
+};
 use brokergate::proxy::{Load, Shared};
 use harness::{Broker, Client, KINDS, Kind, Visit, accepted, connect_v3, publish, simple, within};
 use tokio::net::TcpListener;
@@ -178,6 +181,7 @@ async fn accept(socket: TcpListener, listener: Arc<Listener>, shared: Arc<Shared
         let (stream, peer) = socket.accept().await.unwrap();
         served.fetch_add(1, Ordering::Relaxed);
         let client = Accepted { listener: Arc::clone(&listener), socket: Socket::Here(stream), peer };
+        let client = Handed::new(client, &shared);
         tokio::spawn(connection::serve(client, Arc::clone(&shared), Load::new(&served, &traffic)));
     }
 }

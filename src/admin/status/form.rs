@@ -41,6 +41,8 @@ pub struct Status {
     pub config: String,
     /// The latest reload; `null` before the first.
     pub reload: Option<Reload>,
+    /// The latest upgrade in place; `null` before the first.
+    pub upgrade: Option<Upgrade>,
     /// What is probably not wanted about the configuration at work, and what takes a restart.
     pub warnings: Vec<String>,
     /// Connections that hold a permit.
@@ -280,6 +282,22 @@ pub struct Reload {
     pub applied: bool,
     /// Each mistake with its place, as `brokergate check` tells it.
     pub mistakes: Vec<String>,
+}
+
+/// The latest upgrade in place, as this process sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upgrade {
+    /// When it was done.
+    pub at: String,
+    /// `took_over` from another process, `handed_over` to another, or `failed`: this one works on.
+    pub outcome: String,
+    /// The other process.
+    pub pid: Option<u32>,
+    /// The version of the process before this one.
+    pub from_version: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// Connections of clients.

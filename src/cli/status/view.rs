@@ -121,6 +121,15 @@ impl Page {
             let lines = reload.mistakes.iter().flat_map(|mistake| mistake.lines());
             lines.for_each(|line| self.words(Color::None, INDENT, line));
         }
+        if let Some((upgrade, error)) = status.upgrade.as_ref().and_then(|it| Some((it, it.error.as_ref()?)))
+        {
+            let words = format!(
+                "! the last upgrade failed, {}; this process works on",
+                ago(&upgrade.at, &status.now)
+            );
+            self.words(Color::Bad, "", &words);
+            error.lines().for_each(|line| self.words(Color::None, INDENT, line));
+        }
         for certificate in &status.certificates {
             if let Some(complaint) = &certificate.complaint {
                 let words = format!("! {} {}: {complaint}", certificate.kind, certificate.name);
