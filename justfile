@@ -40,7 +40,7 @@ bench-check *WORDS:
 bench-accept *WORDS:
     cargo bench --locked --bench instructions -- --accept {{ WORDS }}
 
-# Whether Dockerfile, systemd unit and composition hold together
+# Whether Dockerfile, systemd units, composition and Kubernetes manifests hold together
 deploy:
     deploy/check
 

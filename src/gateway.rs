@@ -1,5 +1,6 @@
 //! The life of the process: take over or bind, serve, reload, hand over or drain, stop.
 
+mod at_work;
 mod attending;
 mod draining;
 mod upgrading;
@@ -8,18 +9,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
+use self::at_work::AtWork;
 use self::attending::attend;
-use self::draining::{Draining, cut};
-use self::upgrading::{Upgraded, Upgrading};
+use self::upgrading::Upgrading;
 use crate::admin::{self, Admin, AdminError};
 use crate::config::Config;
-use crate::drain::{self, Drain, Order, Ordered, Orders};
+use crate::drain::{self, Drain, Ordered, Orders};
 use crate::handover::{Begin, HandoverError, Inherited, Journal, Outcome, Predecessor, Program};
 use crate::listener::{self, BindError, Bound, Listeners, ensure_open_files};
 use crate::proxy::{Rejection, Shared};
@@ -29,9 +29,6 @@ use crate::supervisor::{News, Supervisor};
 use crate::telemetry::Metrics;
 use crate::tunnel::Ending;
 use crate::worker::Workers;
-
-/// What the end may take behind a drain, for a supervisor: cutting, last answers and last lines.
-const LAST: Duration = Duration::from_secs(5);
 
 /// A gateway whose addresses are bound, and that serves nobody yet.
 #[derive(Debug)]
@@ -199,9 +196,11 @@ impl Gateway {
         asked: impl Future<Output = ()>,
         now: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
-        let Self { shared, bound, admin, stage, mut reloads, orders: (_, mut orders), .. } = self;
+        let Self { shared, bound, admin, stage, reloads, orders: (_, orders), .. } = self;
         let Self { supervisor, upgrades: journal, program, predecessor, .. } = self;
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
+        // Ends with us.
+        let _upkeep = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared.metrics).look_after()));
         // The first client should find brokers.
         let snapshot = shared.snapshot.load_full();
         snapshot.looked_up().await;
@@ -219,8 +218,8 @@ impl Gateway {
             let workers = Arc::clone(&workers);
             move |accepted| workers.hand(accepted)
         };
-        let mut listeners = Listeners::start(bound, workers.accepting(), hand);
-        let mut admin = admin.map(Admin::start);
+        let listeners = Listeners::start(bound, workers.accepting(), hand);
+        let admin = admin.map(Admin::start);
         stage.send_replace(Stage::Ready);
         match predecessor.zip(begin) {
             Some((predecessor, begin)) => take_over(&predecessor, begin, &journal, &shared, &supervisor),
@@ -229,73 +228,13 @@ impl Gateway {
         let attended = attend(supervisor.clone(), Arc::clone(&shared), stage.subscribe(), workers.turns());
         let attended = AbortOnDropHandle::new(tokio::spawn(attended));
 
-        let upgrading =
-            Upgrading { shared: Arc::clone(&shared), supervisor: supervisor.clone(), journal, program };
-        let mut handed_over = None;
-        // Drained and put back to work as often as somebody orders it.
-        let by_hand = loop {
-            let ordered = tokio::select! {
-                () = asked.as_mut() => break None,
-                ordered = reloads.serve(&mut listeners, &mut orders) => ordered,
-            };
-            let terms = match ordered.order {
-                Order::Resume => {
-                    ordered.answer(Ok("the gateway serves: there is no drain to cancel".to_owned()));
-                    continue;
-                }
-                Order::Upgrade => {
-                    let mut sockets = listeners.sockets();
-                    sockets.extend(admin.as_ref().and_then(admin::AtWork::socket));
-                    let asked = asked.as_mut();
-                    match upgrading.carry_out(ordered, asked, &sockets, &mut reloads, &mut orders).await {
-                        Upgraded::Failed => continue,
-                        Upgraded::Stopped => {}
-                        Upgraded::HandedOver(ordered, words) => handed_over = Some((ordered, words)),
-                    }
-                    break None;
-                }
-                Order::Drain(terms) => terms,
-            };
-            info!("asked to drain, and to stay");
-            let delay = shared.snapshot.load().config.drain.delay;
-            let mut draining = Draining::begin(&shared, &stage, terms, delay);
-            ordered.answer(Ok("the gateway drains".to_owned()));
-            tokio::select! {
-                () = asked.as_mut() => break Some(draining),
-                () = draining.until_resumed(&mut listeners, &mut reloads, &mut orders, &stage) => {}
-            }
-        };
-        // Whoever asks for something now is told that it is too late.
-        drop((reloads, orders));
-
-        let config = shared.snapshot.load().config.drain.clone();
-        let (mut now, mut delay) = (pin!(now), config.delay);
-        if let Some((ordered, words)) = handed_over {
-            // Nobody is lost: who waits in the kernel waits at the next process.
-            listeners.close().await;
-            if let Some(admin) = &mut admin {
-                admin.close().await;
-            }
-            ordered.answer(Ok(words));
-            tokio::select! {
-                () = upgrading.settle() => {}
-                () = asked.as_mut() => {}
-            }
-            // No load balancer has to notice anything.
-            delay = Duration::ZERO;
-        } else {
-            info!("asked to stop: draining");
-            supervisor.tell(News::Stopping(config.delay + config.window + config.grace + LAST)).await;
-        }
-        let mut draining = by_hand.unwrap_or_else(|| Draining::begin(&shared, &stage, config.terms(), delay));
-        tokio::select! {
-            () = draining.carry_out(&mut listeners) => {}
-            () = now.as_mut() => {
-                listeners.close().await;
-                cut(&shared).await;
-            }
-        }
+        let upgrading = Upgrading { shared: Arc::clone(&shared), supervisor, journal, program };
+        let mut at_work = AtWork { shared, stage, listeners, admin, upgrading };
+        let end = at_work.serve(asked.as_mut(), reloads, orders).await;
+        at_work.drain(end, asked, now).await;
         drop(attended);
+
+        let AtWork { shared, listeners, admin, .. } = at_work;
         if let Some(admin) = admin {
             admin.end().await;
         }

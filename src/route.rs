@@ -132,7 +132,9 @@ fn path_rank(pattern: &PathPattern) -> (u8, usize) {
     }
 }
 
-fn host_matches(pattern: &HostPattern, name: Option<&str>) -> bool {
+/// Whether a host is one of the pattern's; an IPv6 host comes without its brackets. Case does not count.
+#[must_use]
+pub fn host_matches(pattern: &HostPattern, name: Option<&str>) -> bool {
     match (pattern, name) {
         (HostPattern::Any, _) => true,
         (_, None) => false,

@@ -95,7 +95,7 @@ impl Supervisor {
             Ok(()) => true,
             Err(error) => {
                 if !was_deaf {
-                    warn!(%error, "the service manager at NOTIFY_SOCKET does not hear us");
+                    warn!(%error, "the supervisor at NOTIFY_SOCKET does not hear us");
                 }
                 false
             }

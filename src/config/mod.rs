@@ -44,7 +44,7 @@ pub use limits::Limits;
 pub use listener::{CertificateFiles, Listener, ListenerTls, TlsVersion};
 pub use log::{Log, LogFormat};
 pub use nearest::did_you_mean;
-pub use pattern::{HostPattern, Origins, PathPattern};
+pub use pattern::{HostPattern, Origin, Origins, PathPattern};
 pub use probe::{Probe, ProbeKind, ProbeLogin};
 pub use resolver::Resolver;
 pub use route::{MqttTarget, Redirect, Route, Target};

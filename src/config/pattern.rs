@@ -34,8 +34,24 @@ pub enum PathPattern {
 pub enum Origins {
     /// All.
     Any,
-    /// Those that match one of the list, in lower case: `https://app.example.org`, or `https://*.example.org`.
-    Listed(Vec<Box<str>>),
+    /// Those that match one of the list.
+    Listed(Vec<Origin>),
+}
+
+/// Where a page may come from (RFC 6454 section 4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `null`: a sandboxed page, or a local file.
+    Null,
+    /// `https://app.example.org`, or `https://*.example.org`.
+    Page {
+        /// In lower case.
+        scheme: Box<str>,
+        /// [`HostPattern::Any`] is not among them.
+        host: HostPattern,
+        /// `None` is the one that goes without saying.
+        port: Option<u16>,
+    },
 }
 
 impl Leaf for HostPattern {
@@ -123,9 +139,38 @@ impl Leaf for RoutePath {
     }
 }
 
-/// An origin in lower case, without a default port.
-#[derive(Debug, Clone)]
-pub(super) struct Origin(Box<str>);
+impl Origin {
+    /// The port that goes without saying.
+    #[must_use]
+    pub const fn default_port(scheme: &str) -> Option<u16> {
+        match scheme.as_bytes() {
+            b"https" => Some(443),
+            b"http" => Some(80),
+            _ => None,
+        }
+    }
+}
+
+impl std::str::FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::text(text)
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::Page { scheme, host, port } = self else { return f.write_str("null") };
+        write!(f, "{scheme}://")?;
+        match host {
+            HostPattern::Any => f.write_str("*"),
+            HostPattern::Exact(host) => f.write_str(host),
+            HostPattern::Below(suffix) => write!(f, "*{suffix}"),
+        }?;
+        port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
 
 impl Leaf for Origin {
     const FORM: &'static str = "an origin such as \"https://app.example.org\"";
@@ -135,26 +180,31 @@ impl Leaf for Origin {
         if origin == "*" {
             return Err("leave `origins` out where any page may open this route".to_owned());
         }
+        if origin == "null" {
+            return Ok(Self::Null);
+        }
         let Some((scheme, authority)) = origin.split_once("://") else {
             return Err(format!("{text:?} has no scheme; write \"https://{origin}\""));
         };
         if let Some((host, _)) = authority.split_once('/') {
             return Err(format!("an origin has no path, not even `/`; write \"{scheme}://{host}\""));
         }
-        let default_port = match scheme {
-            "https" => ":443",
-            "http" => ":80",
-            _ => "",
+        // The colons of an IPv6 host stand before its bracket.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+            _ => (authority, None),
         };
-        let authority = authority.strip_suffix(default_port).unwrap_or(authority);
-        let host = authority.strip_prefix("*.").unwrap_or(authority);
-        if scheme.is_empty() || Url::parse(&format!("{scheme}://{host}")).is_err() {
-            return Err(format!(
+        let is_url = Url::parse(&format!("{scheme}://{}", authority.trim_start_matches("*."))).is_ok();
+        match HostPattern::text(host) {
+            Ok(host) if is_url && !scheme.is_empty() => {
+                let port = port.filter(|&port| Self::default_port(scheme) != Some(port));
+                Ok(Self::Page { scheme: scheme.into(), host, port })
+            }
+            _ => Err(format!(
                 "{text:?} is not an origin; \
                  write one such as \"https://app.example.org\" or \"https://*.example.org\""
-            ));
+            )),
         }
-        Ok(Self(format!("{scheme}://{authority}").into()))
     }
 }
 
@@ -164,7 +214,7 @@ pub(super) fn check_origins(origins: WrittenList<Origin>, review: &mut Review<'_
     if origins.get_ref().is_empty() {
         review.empty(origins.span(), "list the pages that may open this route, or leave the key out for any");
     }
-    Origins::Listed(origins.into_inner().into_iter().map(|origin| origin.into_inner().0.0).collect())
+    Origins::Listed(origins.into_inner().into_iter().map(|origin| origin.into_inner().0).collect())
 }
 
 #[cfg(test)]
@@ -197,11 +247,16 @@ mod tests {
 
     #[test]
     fn origins_lose_their_default_port() {
-        let origin = |text| Origin::text(text).map(|origin| origin.0);
+        let origin = |text| Origin::text(text).map(|origin| origin.to_string());
         assert_eq!(origin("https://App.example.org:443").as_deref(), Ok("https://app.example.org"));
         assert_eq!(origin("https://*.example.org").as_deref(), Ok("https://*.example.org"));
         assert_eq!(origin("http://localhost:5173").as_deref(), Ok("http://localhost:5173"));
-        for wrong in ["*", "app.example.org", "https://app.example.org/", "https://", "https://*"] {
+        assert_eq!(origin("http://[::1]:8080").as_deref(), Ok("http://[::1]:8080"));
+        assert_eq!(origin("http://[::1]").as_deref(), Ok("http://[::1]"));
+        assert_eq!(origin("null").as_deref(), Ok("null"));
+        let wrong =
+            ["*", "app.example.org", "https://app.example.org/", "https://", "https://*", "https://a:x"];
+        for wrong in wrong {
             assert!(origin(wrong).is_err(), "{wrong}");
         }
     }

@@ -45,7 +45,7 @@ pub(super) async fn attend(
             match workers.find_stuck(Instant::now()) {
                 None => drop(supervisor.tell(News::Alive).await),
                 Some(worker) => {
-                    error!(worker, "a worker is stuck: the service manager is not told that we are alive")
+                    error!(worker, "a worker is stuck: the supervisor is not told that we are alive")
                 }
             }
         }

@@ -42,13 +42,14 @@ impl Handed {
 pub async fn serve(handed: Handed, shared: Arc<Shared>, load: Load) {
     let Handed { accepted, watch, arriving } = handed;
     let Accepted { listener, socket, peer } = accepted;
-    let served = async {
+    // Pinned where it is made: it is large, and a branch of select! would be moved there.
+    let served = pin!(async {
         let stream = match socket {
             Socket::Here(stream) => stream,
             Socket::Anywhere(stream) => TcpStream::from_std(stream).map_err(Failure::Socket)?,
         };
         arrive(stream, peer, &listener, &shared, &watch, arriving, load).await
-    };
+    });
     let failure = tokio::select! {
         served = served => served.err(),
         () = watch.cut() => None,

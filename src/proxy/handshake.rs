@@ -9,7 +9,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 use super::rejection::{Rejection, shown};
-use crate::config::{MqttTarget, Origins};
+use crate::config::{MqttTarget, Origin, Origins};
+use crate::route::host_matches;
 
 /// MQTT's subprotocols, as clients really offer them. `mqtt` is the registered one; `mqttv3.1` comes from
 /// MQTT.js and Paho for protocol level 3, `mqttv3.1.1` from older clients, the `mqtt-v` ones from
@@ -78,15 +79,16 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
 
 fn check_upgrade<B>(request: &Request<B>) -> Result<(), Rejection> {
     let headers = request.headers();
+    let names_websocket = has_token(headers, UPGRADE, "websocket");
     // What a proxy that was not told of WebSocket lets through.
-    let is_meant = has_token(headers, UPGRADE, "websocket")
+    let is_meant = names_websocket
         || headers.contains_key(SEC_WEBSOCKET_KEY)
         || headers.contains_key(SEC_WEBSOCKET_VERSION);
     if !is_meant {
         Err(Rejection::NotWebSocket)
     } else if request.version() != Version::HTTP_11 {
         Err(Rejection::HttpVersion)
-    } else if !is_upgrade(headers) {
+    } else if !names_websocket || !has_token(headers, CONNECTION, "upgrade") {
         Err(Rejection::UpgradeHeaders)
     } else {
         Ok(())
@@ -143,53 +145,56 @@ fn check_origin(headers: &HeaderMap, allowed: &Origins) -> Result<(), Rejection>
     let Origins::Listed(list) = allowed else { return Ok(()) };
     let mut lines = headers.get_all(ORIGIN).iter();
     let Some(line) = lines.next() else { return Ok(()) };
-    let is_allowed = lines.next().is_none()
-        && line.to_str().is_ok_and(|origin| list.iter().any(|pattern| origin_matches(pattern, origin)));
-    if is_allowed { Ok(()) } else { Err(Rejection::Origin { origin: shown(line.as_bytes()) }) }
+    let found = line.to_str().ok().and_then(Found::parse).filter(|_| lines.next().is_none());
+    if found.is_some_and(|found| list.iter().any(|origin| found.is(origin))) {
+        return Ok(());
+    }
+    Err(Rejection::Origin { origin: shown(line.as_bytes()) })
 }
 
-/// Scheme, host and port must be the same (RFC 6454 section 5); a default port may be left out on either
-/// side. `*.` stands for one or more labels. `null`, the origin of a sandboxed page or a local file, is
-/// allowed only where it is listed.
-fn origin_matches(pattern: &str, origin: &str) -> bool {
-    let (Some(pattern), Some(found)) = (Origin::parse(pattern), Origin::parse(origin)) else {
-        return pattern == "null" && origin == "null";
-    };
-    let is_host = match pattern.host.strip_prefix('*') {
-        Some(suffix) => found
-            .host
-            .len()
-            .checked_sub(suffix.len())
-            .filter(|&below| below > 0)
-            .and_then(|below| found.host.get(below..))
-            .is_some_and(|end| end.eq_ignore_ascii_case(suffix)),
-        None => found.host.eq_ignore_ascii_case(pattern.host),
-    };
-    is_host && found.scheme.eq_ignore_ascii_case(pattern.scheme) && found.port == pattern.port
+/// The origin of a request.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Null,
+    Page {
+        scheme: &'a str,
+        /// Without the brackets of an IPv6 address.
+        host: &'a str,
+        port: Option<u16>,
+    },
 }
 
-struct Origin<'a> {
-    scheme: &'a str,
-    host: &'a str,
-    port: Option<u16>,
-}
-
-impl<'a> Origin<'a> {
-    /// `scheme://host[:port]` and nothing else.
+impl<'a> Found<'a> {
+    /// `null`, or `scheme://host[:port]` and nothing else.
     fn parse(text: &'a str) -> Option<Self> {
+        if text == "null" {
+            return Some(Self::Null);
+        }
         let (scheme, authority) = text.split_once("://")?;
         // The colons of an IPv6 host stand before its bracket.
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
             _ => (authority, None),
         };
-        let default = match scheme {
-            _ if scheme.eq_ignore_ascii_case("https") => Some(443),
-            _ if scheme.eq_ignore_ascii_case("http") => Some(80),
-            _ => None,
-        };
         let is_host = !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ', '\\']);
-        is_host.then_some(Self { scheme, host, port: port.or(default) })
+        let host = host.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(host);
+        is_host.then_some(Self::Page { scheme, host, port })
+    }
+
+    /// Scheme, host and port must be the same (RFC 6454 section 5); the default port may be named.
+    fn is(self, origin: &Origin) -> bool {
+        match (self, origin) {
+            (Self::Null, Origin::Null) => true,
+            (
+                Self::Page { scheme, host, port },
+                Origin::Page { scheme: expected, host: pattern, port: other },
+            ) => {
+                scheme.eq_ignore_ascii_case(expected)
+                    && port.filter(|&port| Origin::default_port(expected) != Some(port)) == *other
+                    && host_matches(pattern, Some(host))
+            }
+            _ => false,
+        }
     }
 }
 
@@ -204,7 +209,7 @@ mod tests {
     fn target(origins: &[&str], require_subprotocol: bool) -> MqttTarget {
         let origins = match origins {
             [] => Origins::Any,
-            list => Origins::Listed(list.iter().map(|&origin| origin.into()).collect()),
+            list => Origins::Listed(list.iter().map(|origin| origin.parse().unwrap()).collect()),
         };
         MqttTarget { upstream: "emqx".into(), origins, require_subprotocol }
     }

@@ -25,7 +25,7 @@ use crate::backend::{Backend, BackendError};
 use crate::config::{self, Limits, Redirect};
 use crate::drain::Drain;
 use crate::net::{Arrival, Body, empty};
-use crate::route::requested_host;
+use crate::route::{BadHost, requested_host};
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::{ErrorChain, Metrics, access};
 use crate::tunnel::AllTraffic;
@@ -146,7 +146,7 @@ impl Shared {
 }
 
 impl Inner {
-    /// Its arrival, which ends with whoever holds this; `None` if it is over.
+    /// Its arrival, which is over when this is dropped; `None` if it is.
     fn arriving(&self) -> Option<Arriving> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -171,12 +171,14 @@ impl Connection {
 pub async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Body> {
     let began = Instant::now();
     let Connection(inner) = connection;
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let host = requested_host(&request).ok().flatten().unwrap_or_default().to_owned();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let host = requested_host(&request).map(|host| host.map(Box::<str>::from));
     let snapshot = inner.shared.snapshot.load_full();
     let mut to = "none";
-    let mut arriving = inner.arriving();
-    let answered = answer_or_reject(request, inner, &snapshot, &mut to, &mut arriving).await;
+    let asked = host.as_ref().map(Option::as_deref).map_err(|&bad| bad);
+    let answered = answer_or_reject(request, asked, inner, &snapshot, &mut to).await;
+    // A session has taken it along.
+    drop(inner.arriving());
     let (response, rejection) = match answered {
         Ok(response) => (response, None),
         Err(rejection) => {
@@ -190,8 +192,8 @@ pub async fn answer(request: Request<Incoming>, connection: &Connection) -> Resp
         access::Request {
             client: inner.arrival.client,
             method: method.as_str(),
-            host: &host,
-            path: &path,
+            host: asked.ok().flatten().unwrap_or_default(),
+            path: uri.path(),
             target: to,
             status: response.status().as_u16(),
             rejection,
@@ -204,10 +206,10 @@ pub async fn answer(request: Request<Incoming>, connection: &Connection) -> Resp
 
 async fn answer_or_reject(
     request: Request<Incoming>,
+    host: Result<Option<&str>, BadHost>,
     inner: &Inner,
     snapshot: &Snapshot,
     to: &mut &'static str,
-    arriving: &mut Option<Arriving>,
 ) -> Result<Response<Body>, Rejection> {
     if let Some(limit) = inner.admission.refused() {
         return Err(Rejection::Full(limit));
@@ -215,14 +217,13 @@ async fn answer_or_reject(
     if inner.shared.drain.is_asked() {
         return Err(Rejection::Draining);
     }
-    let host = requested_host(&request).map_err(Rejection::BadHost)?;
+    let host = host.map_err(Rejection::BadHost)?;
     if let Some(redirect) = inner.listener.redirect {
         *to = "redirect";
         return redirect_to_https(redirect, host, request.uri());
     }
-    let is_upgrade = handshake::is_upgrade(request.headers());
     let Some(target) = snapshot.routes.find(host, request.uri().path()) else {
-        return Err(not_found(snapshot, host, is_upgrade));
+        return Err(not_found(snapshot, host, handshake::is_upgrade(request.headers())));
     };
     *to = target.label();
     match target {
@@ -235,14 +236,24 @@ async fn answer_or_reject(
             if pool.is_full(now) {
                 return Err(Rejection::Full(Limit::Sessions));
             }
-            let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
-            session::accept(request, handshake, identity, inner, arriving.take(), snapshot, upstream)
+            let identity = forwarded::identify(
+                &inner.arrival,
+                request.headers(),
+                host,
+                &snapshot.config.trusted_proxies,
+            );
+            session::accept(request, handshake, identity, inner, snapshot, upstream)
         }
         // A site has no WebSockets: the client has the wrong path.
-        Target::Site(_) if is_upgrade => Err(not_found(snapshot, host, true)),
+        Target::Site(_) if handshake::is_upgrade(request.headers()) => Err(not_found(snapshot, host, true)),
         Target::Site(files) => Ok(files.serve(&request).await),
         Target::Backend(settings, backend) => {
-            let identity = forwarded::identify(&inner.arrival, &request, &snapshot.config.trusted_proxies);
+            let identity = forwarded::identify(
+                &inner.arrival,
+                request.headers(),
+                host,
+                &snapshot.config.trusted_proxies,
+            );
             let headers = forwarded::backend_headers(&identity, &settings.forwarded, request.headers());
             let answer = backend
                 .forward(request, headers, inner.shared.drain.watch(), Arc::clone(&inner.admission))
@@ -270,7 +281,7 @@ fn not_found(snapshot: &Snapshot, host: Option<&str>, is_upgrade: bool) -> Rejec
 
 /// 308 keeps the method (RFC 9110, 15.4.9).
 fn redirect_to_https(redirect: Redirect, host: Option<&str>, uri: &Uri) -> Result<Response<Body>, Rejection> {
-    let host = host.ok_or(Rejection::BadHost(crate::route::BadHost::Missing))?;
+    let host = host.ok_or(Rejection::BadHost(BadHost::Missing))?;
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     let port = if redirect.port == 443 { String::new() } else { format!(":{}", redirect.port) };
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());

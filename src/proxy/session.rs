@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_tungstenite::HyperWebsocket;
@@ -36,7 +36,6 @@ pub(super) fn accept(
     handshake: Handshake,
     identity: Identity,
     inner: &Inner,
-    arriving: Option<Arriving>,
     snapshot: &Snapshot,
     upstream: &Arc<UpstreamAtWork>,
 ) -> Result<Response<Body>, Rejection> {
@@ -56,7 +55,7 @@ pub(super) fn accept(
     let session = Session {
         account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
         watch: inner.shared.sessions.watch(),
-        _arriving: arriving,
+        _arriving: inner.arriving(),
         limits: snapshot.config.limits.clone(),
         arrival,
         identity,
@@ -223,7 +222,7 @@ impl Session {
     async fn offer(
         &self,
         picked: &Picked,
-        headers: &HeaderMap,
+        headers: &[(HeaderName, HeaderValue)],
         level: Level,
         packet: &[u8],
         offered: &AtomicBool,

@@ -4,8 +4,9 @@
 //! recorder, so that two in one process (tests) do not mix.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -14,6 +15,9 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::Tally;
+
+/// How often the samples of histograms are summed up. Until then each is kept: 16 bytes.
+const UPKEEP: Duration = Duration::from_secs(2);
 
 /// Seconds: from a LAN's dial to a deadline.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -28,6 +32,8 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: metrics_process::Collector,
+    /// How often samples were summed up.
+    upkept: AtomicU64,
     /// Connections being served, sessions included.
     pub connections: Gauge,
     /// Connections accepted.
@@ -111,6 +117,7 @@ impl Metrics {
             recorder,
             handle,
             process,
+            upkept: AtomicU64::new(0),
             connections,
             accepted,
             sessions,
@@ -266,11 +273,26 @@ impl Metrics {
         });
     }
 
+    /// Sum up the samples of histograms again and again, until dropped: the recorder keeps each of them until
+    /// then, and there may be nobody who scrapes.
+    pub async fn look_after(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            self.handle.run_upkeep();
+            self.upkept.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often that was done.
+    #[must_use]
+    pub fn upkept(&self) -> u64 {
+        self.upkept.load(Ordering::Relaxed)
+    }
+
     /// All metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.record(|| self.process.collect());
-        self.handle.run_upkeep();
         self.handle.render()
     }
 

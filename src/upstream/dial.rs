@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderName, HeaderValue};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
@@ -27,7 +27,7 @@ pub struct Hello<'a> {
     pub arrival: Option<&'a Arrival>,
     /// Sent behind the handshake's own headers. A `Host` here goes before the endpoint's own; what else belongs
     /// to the handshake is left out.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a [(HeaderName, HeaderValue)],
 }
 
 /// An open way to a broker.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -96,8 +96,7 @@ impl Pool {
         login: &ProbeLogin,
         client_id: &str,
     ) -> Result<(), ProbeError> {
-        let headers = HeaderMap::new();
-        let hello = Hello { arrival: None, headers: &headers };
+        let hello = Hello { arrival: None, headers: &[] };
         let Dialled { stream, read, framing, .. } = dial::dial(self, endpoint, &hello).await?;
         let password = login.password.as_ref().map(|password| password.reveal());
         let connect = mqtt::connect_v311(client_id, login.username.as_deref(), password);

@@ -51,12 +51,6 @@ impl Rebalance {
     }
 }
 
-/// A session that could move.
-struct Movable {
-    member: Arc<Member>,
-    away: Away,
-}
-
 impl Pool {
     /// Begin a rebalance: find who is to move, and ask them on a task of its own, within a runtime. How many
     /// that are. `gateway` is the drain of all sessions.
@@ -107,48 +101,26 @@ impl Pool {
         }
     }
 
-    /// Who is to move, in the order in which they are asked.
+    /// Who is to move, in the order in which they are asked: of those who came before `age`.
     async fn find_moving(&self, gateway: &Drain, age: u32, now: Instant) -> Vec<Arc<Member>> {
         let endpoints = self.endpoints();
         let candidates = self.in_play(&endpoints, now);
         let caps: Vec<_> = endpoints.iter().map(|endpoint| endpoint.max_sessions()).collect();
-        let excess = balance::excess(&candidates, &caps);
-        let by_home = matches!(self.config.balance, Balance::ClientId | Balance::SourceAddress);
-        let mut movable = Vec::new();
-        for (at, endpoint) in endpoints.iter().enumerate() {
-            // Who was drained by hand has asked its sessions itself.
-            if endpoint.is_closed() {
-                continue;
+        // Who was drained by hand has asked its sessions itself.
+        let open = endpoints.iter().enumerate().filter(|(_, endpoint)| !endpoint.is_closed());
+        let drains: Vec<_> = open.map(|(place, endpoint)| (place, endpoint.drain(gateway))).collect();
+        match self.config.balance {
+            Balance::Weighted | Balance::LeastSessions => {
+                let excess = balance::excess(&candidates, &caps);
+                find_too_many(&drains, age, &excess).await
             }
-            let mut homes = Vec::new();
-            let goes = |member: &Member| {
-                if !member.is_at_work() || !member.is_older(age) {
-                    return false;
-                }
-                let home = (by_home && member.key() != 0)
-                    .then(|| balance::highest_score(&candidates, member.key()))
-                    .flatten();
-                let is_away = home.is_some_and(|home| home != at);
-                homes.extend(home.filter(|_| is_away));
-                is_away || !by_home
-            };
-            let mut found = endpoint.drain(gateway).find(goes).await;
-            if !by_home {
-                found.truncate(excess[at]);
-                homes.resize(found.len(), at);
+            Balance::SourceAddress => find_homeward(&drains, age, &candidates, &caps).await,
+            Balance::ClientId => {
+                let bounds = balance::bounds(&candidates).into_iter().zip(caps);
+                let limits: Vec<_> = bounds.map(|(bound, cap)| bound.min(cap)).collect();
+                find_homeward(&drains, age, &candidates, &limits).await
             }
-            let found = found.into_iter().zip(homes);
-            movable.extend(found.map(|(member, home)| Movable { member, away: Away { at, home } }));
         }
-        // Whose turn it is has nothing to do with who came first, or where.
-        fastrand::shuffle(&mut movable);
-        if !by_home {
-            return movable.into_iter().map(|it| it.member).collect();
-        }
-        let limits = self.limits(&candidates, &caps);
-        let away: Vec<_> = movable.iter().map(|it| it.away).collect();
-        let coming = balance::homeward(&candidates, &limits, &away);
-        coming.into_iter().map(|number| Arc::clone(&movable[number].member)).collect()
     }
 
     /// Whom picks would choose among, as soon as whoever moves has left.
@@ -168,12 +140,50 @@ impl Pool {
         }
         candidates
     }
+}
 
-    /// How many sessions each takes of those who are at home there.
-    fn limits(&self, candidates: &[Candidate], caps: &[usize]) -> Vec<usize> {
-        if self.config.balance != Balance::ClientId {
-            return caps.to_vec();
-        }
-        balance::bounds(candidates).into_iter().zip(caps).map(|(bound, cap)| bound.min(*cap)).collect()
+/// Sessions of endpoints, by their places.
+type Drains = [(usize, Drain)];
+
+/// As many as are too many at each place.
+async fn find_too_many(drains: &Drains, age: u32, excess: &[usize]) -> Vec<Arc<Member>> {
+    let mut moving = Vec::new();
+    for (place, drain) in drains {
+        let found = drain.find(|member| could_move(member, age)).await;
+        moving.extend(found.into_iter().take(excess[*place]));
     }
+    // Whose turn it is has nothing to do with who came first, or where.
+    fastrand::shuffle(&mut moving);
+    moving
+}
+
+/// Those who are away from home, where a place is free below its limit.
+async fn find_homeward(
+    drains: &Drains,
+    age: u32,
+    candidates: &[Candidate],
+    limits: &[usize],
+) -> Vec<Arc<Member>> {
+    let mut movable = Vec::new();
+    for (at, drain) in drains {
+        let (at, mut homes) = (*at, Vec::new());
+        let is_away = |member: &Member| {
+            let has_home = could_move(member, age) && member.key() != 0;
+            let home = has_home.then(|| balance::highest_score(candidates, member.key())).flatten();
+            let home = home.filter(|home| *home != at);
+            homes.extend(home);
+            home.is_some()
+        };
+        let found = drain.find(is_away).await;
+        movable.extend(found.into_iter().zip(homes).map(|(member, home)| (member, Away { at, home })));
+    }
+    fastrand::shuffle(&mut movable);
+    let away: Vec<_> = movable.iter().map(|(_, away)| *away).collect();
+    let coming = balance::homeward(candidates, limits, &away);
+    coming.into_iter().map(|number| Arc::clone(&movable[number].0)).collect()
+}
+
+/// Whether it may be asked: it came before `age`, and was not asked for another reason.
+fn could_move(member: &Member, age: u32) -> bool {
+    member.is_at_work() && member.is_older(age)
 }

@@ -5,7 +5,7 @@ use std::io;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BufMut;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -28,7 +28,7 @@ pub(super) struct Request<'a> {
     /// The one subprotocol offered.
     pub(super) subprotocol: &'a str,
     /// Sent as they are, but for those of the handshake itself.
-    pub(super) headers: &'a HeaderMap,
+    pub(super) headers: &'a [(HeaderName, HeaderValue)],
 }
 
 /// Write `opening` and the handshake, and read the answer. Returns what came behind its head.
@@ -56,7 +56,8 @@ fn new_key() -> String {
 impl Request<'_> {
     fn write(&self, key: &str, into: &mut Vec<u8>) {
         into.reserve(512);
-        let host = self.headers.get(header::HOST).map_or(self.host.as_bytes(), |host| host.as_bytes());
+        let host = self.headers.iter().find(|(name, _)| name == header::HOST);
+        let host = host.map_or(self.host.as_bytes(), |(_, host)| host.as_bytes());
         for piece in [
             b"GET ",
             self.path.as_bytes(),
@@ -177,7 +178,6 @@ fn shown(value: &[u8]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
     use tokio::net::UnixStream;
 
@@ -185,7 +185,7 @@ mod tests {
     const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: keep-alive, \
                         Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
-    fn request(headers: &HeaderMap) -> Request<'_> {
+    fn request(headers: &[(HeaderName, HeaderValue)]) -> Request<'_> {
         Request { path: "/mqtt?a=b", host: "broker.example.org:8083", subprotocol: "mqtt", headers }
     }
 
@@ -213,9 +213,8 @@ mod tests {
             }
             drop(theirs);
         };
-        let headers = HeaderMap::new();
         let mut stream = Stream::from(ours);
-        let request = request(&headers);
+        let request = request(&[]);
         let (outcome, ()) = tokio::join!(
             async {
                 let outcome = upgrade(&mut stream, Vec::new(), &request).await;
@@ -282,16 +281,14 @@ mod tests {
 
     #[test]
     fn the_request_is_ours_then_what_is_forwarded() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
+        let headers = [
             ("x-real-ip", "192.0.2.1"),
             ("x-forwarded-for", "192.0.2.1"),
             ("connection", "close"),
             ("sec-websocket-key", "another"),
             ("content-length", "5"),
-        ] {
-            headers.append(name, HeaderValue::from_static(value));
-        }
+        ]
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut bytes = b"preamble".to_vec();
         request(&headers).write("a2V5", &mut bytes);
         assert_eq!(
@@ -301,7 +298,7 @@ mod tests {
              Sec-WebSocket-Protocol: mqtt\r\nx-real-ip: 192.0.2.1\r\nx-forwarded-for: 192.0.2.1\r\n\r\n"
         );
 
-        headers.insert(header::HOST, HeaderValue::from_static("set.example.org"));
+        let headers = [(header::HOST, HeaderValue::from_static("set.example.org"))];
         let mut bytes = Vec::new();
         request(&headers).write("a2V5", &mut bytes);
         let text = String::from_utf8(bytes).unwrap();

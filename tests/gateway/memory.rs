@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::harness::{Broker, CERTIFICATES, Visit, connect_v3, simple, within};
+use super::harness::{Broker, CERTIFICATES, Visit, connect_v3, simple, until, within};
 
 const SESSIONS: usize = 2000;
 
@@ -25,6 +25,18 @@ const BOUND: f64 = 12.0;
 
 /// How many clients arrive at once.
 const AT_ONCE: usize = 32;
+
+/// Each sample of a histogram is kept until it is summed up.
+#[tokio::test]
+async fn samples_are_summed_up_though_nobody_scrapes() {
+    let text = simple(&["\"ws://127.0.0.1:1\"".into()], "[admin]\nenabled = false\n");
+    let config = brokergate::config::parse(Path::new("test.toml"), &text, &|_| None).unwrap();
+    let gateway = brokergate::gateway::Gateway::bind(config).unwrap();
+    let metrics = std::sync::Arc::clone(&gateway.shared().metrics);
+    let running = tokio::spawn(gateway.run(std::future::pending(), std::future::pending()));
+    until("summing up", || metrics.upkept() > 1).await;
+    running.abort();
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_session_costs_little() {

@@ -152,7 +152,10 @@ fn target(target: &Target) -> String {
         Target::Mqtt(mqtt) => {
             let origins = match &mqtt.origins {
                 Origins::Any => String::new(),
-                Origins::Listed(origins) => format!(", for pages of {}", origins.join(", ")),
+                Origins::Listed(origins) => {
+                    let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+                    format!(", for pages of {}", origins.join(", "))
+                }
             };
             format!("MQTT to {}{origins}", mqtt.upstream)
         }

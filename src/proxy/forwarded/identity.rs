@@ -4,13 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN, USER_AGENT};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use super::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::config::ForwardedFor;
 use crate::net::Arrival;
-use crate::route::requested_host;
 
 /// Of a client's own headers, those that go on to a broker; `Cookie` only where asked for. A list of what
 /// passes, for each other header is one more reason for a broker to refuse the handshake.
@@ -32,10 +31,11 @@ pub struct Identity {
     pub(super) listener_port: u16,
     pub(super) tls_version: Option<&'static str>,
     pub(super) server_name: Option<Box<str>>,
-    pub(super) passed: HeaderMap,
+    /// The client's own lines that go on to a broker.
+    pub(super) passed: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Find out who asks.
+/// Find out who asks; `requested` is the host that the request is for.
 ///
 /// A peer that is no trusted proxy is the client itself, and its `X-Forwarded-*` headers are not read. Of
 /// a trusted one, `X-Forwarded-For` is walked from the right (that end was written by the proxy next to
@@ -43,9 +43,12 @@ pub struct Identity {
 /// is no address ends the walk at the one before. Scheme and host are the last ones in
 /// `X-Forwarded-Proto` and `X-Forwarded-Host`, again what the proxy next to us wrote.
 #[must_use]
-pub fn identify<B>(arrival: &Arrival, request: &Request<B>, trusted: &[IpNet]) -> Identity {
-    let headers = request.headers();
-    let requested = requested_host(request).ok().flatten();
+pub fn identify(
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    requested: Option<&str>,
+    trusted: &[IpNet],
+) -> Identity {
     let is_proxied = is_trusted(arrival.client.ip().to_canonical(), trusted);
     let client = walk(arrival.client, headers, trusted);
     let (scheme, host) =
@@ -148,14 +151,10 @@ fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]
         .filter(|element| !element.is_empty())
 }
 
-fn passed_to_brokers(headers: &HeaderMap) -> HeaderMap {
-    let mut passed = HeaderMap::new();
-    for name in PASSED_TO_BROKERS {
-        for line in headers.get_all(&name) {
-            passed.append(name.clone(), line.clone());
-        }
-    }
-    passed
+fn passed_to_brokers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let lines =
+        |name: HeaderName| headers.get_all(&name).iter().map(move |line| (name.clone(), line.clone()));
+    PASSED_TO_BROKERS.into_iter().flat_map(lines).collect()
 }
 
 #[cfg(test)]

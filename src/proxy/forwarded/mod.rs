@@ -53,10 +53,14 @@ pub fn broker_headers(
     identity: &Identity,
     options: &ForwardedOptions,
     connect: ConnectFacts<'_>,
-) -> HeaderMap {
-    let mut headers = identity.passed.clone();
-    write(&mut headers, identity, options, Some(connect));
-    headers
+) -> Vec<(HeaderName, HeaderValue)> {
+    let goes_on = |name: &HeaderName| options.cookie || name != COOKIE;
+    let mut lines: Vec<_> = identity.passed.iter().filter(|(name, _)| goes_on(name)).cloned().collect();
+    for (name, value) in facts(identity, options, Some(connect)) {
+        lines.retain(|(other, _)| *other != name);
+        lines.extend(value.map(|value| (name, value)));
+    }
+    lines
 }
 
 /// The whole head of a request that goes on to a backend: the client's headers without hop-by-hop ones
@@ -80,19 +84,24 @@ pub fn backend_headers(identity: &Identity, options: &ForwardedOptions, request:
     for name in spoofs {
         headers.remove(name);
     }
-    write(&mut headers, identity, options, None);
-    headers
-}
-
-fn write(
-    headers: &mut HeaderMap,
-    identity: &Identity,
-    options: &ForwardedOptions,
-    connect: Option<ConnectFacts<'_>>,
-) {
     if !options.cookie {
         headers.remove(COOKIE);
     }
+    for (name, value) in facts(identity, options, None) {
+        match value {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
+        }
+    }
+    headers
+}
+
+/// What we say in place of anybody else: a later value goes before an earlier one, and `None` takes the header away.
+fn facts<'a>(
+    identity: &'a Identity,
+    options: &'a ForwardedOptions,
+    connect: Option<ConnectFacts<'a>>,
+) -> impl Iterator<Item = (HeaderName, Option<HeaderValue>)> {
     let host = match options.host {
         HostHeader::Client => identity.host_header.clone(),
         HostHeader::Endpoint => None,
@@ -110,13 +119,9 @@ fn write(
         (HOST, host),
     ];
     let templates = options.set_headers.iter();
-    let templates = templates.map(|(name, template)| (name.clone(), render(template, identity, connect)));
-    for (name, value) in facts.into_iter().chain(templates) {
-        match value {
-            Some(value) => drop(headers.insert(name, value)),
-            None => drop(headers.remove(name)),
-        }
-    }
+    let templates =
+        templates.map(move |(name, template)| (name.clone(), render(template, identity, connect)));
+    facts.into_iter().chain(templates)
 }
 
 /// A template with the facts in it; `None` when the result is no header's value.

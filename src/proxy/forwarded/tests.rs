@@ -8,6 +8,9 @@ use super::*;
 use crate::config::ForwardedFor;
 use crate::net::{Arrival, TlsFacts};
 
+/// What each request is for.
+const HOST: &str = "mqtt.example.org:8084";
+
 fn arrival(client: &str) -> Arrival {
     let client = client.parse().unwrap();
     let local = "192.0.2.254:8084".parse().unwrap();
@@ -26,20 +29,25 @@ pub(super) fn trusted() -> Vec<IpNet> {
 }
 
 fn request(lines: &[(&str, &str)]) -> Request<()> {
-    let request = Request::builder().uri("/mqtt").header("host", "mqtt.example.org:8084");
+    let request = Request::builder().uri("/mqtt").header("host", HOST);
     let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     request.body(()).unwrap()
 }
 
 pub(super) fn who(client: &str, lines: &[(&str, &str)]) -> Identity {
-    identify(&arrival(client), &request(lines), &trusted())
+    identify(&arrival(client), request(lines).headers(), Some(HOST), &trusted())
 }
 
 fn connect(client_id: &str) -> ConnectFacts<'_> {
     ConnectFacts { client_id, username: None }
 }
 
-/// What a broker is told, as `name: value` lines in the order of their names.
+/// What a broker is told.
+fn to_broker(identity: &Identity, options: &ForwardedOptions, connect: ConnectFacts<'_>) -> HeaderMap {
+    broker_headers(identity, options, connect).into_iter().collect()
+}
+
+/// The same as `name: value` lines in the order of their names.
 fn told(headers: &HeaderMap) -> Vec<String> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| {
         format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
@@ -50,7 +58,7 @@ fn told(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn told_to_broker(identity: &Identity, options: &ForwardedOptions) -> Vec<String> {
-    told(&broker_headers(identity, options, connect("")))
+    told(&to_broker(identity, options, connect("")))
 }
 
 #[test]
@@ -109,7 +117,7 @@ fn a_brokers_headers_are_ours_and_a_short_list_of_the_clients() {
 fn a_port_is_written_only_where_it_is_known() {
     let with_port = ForwardedOptions { forwarded_for: ForwardedFor::AddressPort, ..Default::default() };
     let sent = |peer, claim| {
-        let headers = broker_headers(&who(peer, &[("x-forwarded-for", claim)]), &with_port, connect(""));
+        let headers = to_broker(&who(peer, &[("x-forwarded-for", claim)]), &with_port, connect(""));
         let port = headers.get(X_FORWARDED_PORT).map(|port| port.to_str().unwrap().to_owned());
         (headers[X_FORWARDED_FOR].to_str().unwrap().to_owned(), port)
     };
@@ -168,7 +176,7 @@ fn templates_come_last_and_cannot_be_broken_out_of() {
         let name = HeaderName::from_static("x-real-ip");
         let set_headers = vec![(name.clone(), Template(parts.into()))];
         let options = ForwardedOptions { set_headers, ..Default::default() };
-        let headers = broker_headers(&who("192.0.2.1:5", &[]), &options, connect);
+        let headers = to_broker(&who("192.0.2.1:5", &[]), &options, connect);
         headers.get(name).map(|value| String::from_utf8(value.as_bytes().into()).unwrap())
     };
     let text = |words: &str| Text(words.into());
@@ -192,7 +200,7 @@ fn templates_come_last_and_cannot_be_broken_out_of() {
 fn a_client_without_tls_or_host_is_described_as_such() {
     let plain = Arrival { tls: None, ..arrival("192.0.2.1:5") };
     let request = Request::builder().version(http::Version::HTTP_10).uri("/").body(()).unwrap();
-    let identity = identify(&plain, &request, &[]);
+    let identity = identify(&plain, request.headers(), None, &[]);
     let expected = [
         "x-forwarded-for: 192.0.2.1",
         "x-forwarded-port: 5",
@@ -210,9 +218,9 @@ proptest! {
     ) {
         let Ok(claim) = HeaderValue::from_bytes(&claim) else { return Ok(()) };
         let mut request = request(&[]);
-        let honest = identify(&arrival("192.0.2.1:5"), &request, &trusted());
+        let honest = identify(&arrival("192.0.2.1:5"), request.headers(), Some(HOST), &trusted());
         request.headers_mut().insert(name, claim);
-        let lying = identify(&arrival("192.0.2.1:5"), &request, &trusted());
+        let lying = identify(&arrival("192.0.2.1:5"), request.headers(), Some(HOST), &trusted());
         let options = ForwardedOptions::default();
         prop_assert_eq!(told_to_broker(&lying, &options), told_to_broker(&honest, &options));
         prop_assert_eq!(
@@ -227,7 +235,7 @@ proptest! {
         let set_headers = vec![(name.clone(), Template(vec![TemplatePart::ClientId]))];
         let options = ForwardedOptions { set_headers, ..Default::default() };
         let identity = who("192.0.2.1:5", &[]);
-        let value = |id: &str| broker_headers(&identity, &options, connect(id))[&name].clone();
+        let value = |id: &str| to_broker(&identity, &options, connect(id))[&name].clone();
         prop_assert!(value(&a).as_bytes().iter().all(|byte| byte.is_ascii_graphic()));
         prop_assert_eq!(value(&a) == value(&b), a == b);
     }

@@ -90,7 +90,7 @@ async fn host_and_subprotocol_can_be_the_endpoints_own() {
         subprotocol: "mqttv3.1".into(),
     };
     let pool = pool(upstream([config::Endpoint { transport, ..ws(at(address)) }]));
-    let client = Client { headers: HeaderMap::new(), ..Client::new() };
+    let client = Client { headers: Vec::new(), ..Client::new() };
     let dialling = async {
         let picked = pick(&pool, &Tried::new(), Instant::now()).unwrap();
         expect_hello(picked.dial(&pool, &client.hello()).await).await;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::*;
@@ -94,7 +94,7 @@ fn pick_for(pool: &Pool, client_id: &str, tried: &Tried, now: Instant) -> Result
 /// A client that has come to us.
 struct Client {
     arrival: Arrival,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Client {
@@ -102,9 +102,9 @@ impl Client {
         let client = SocketAddr::from(([198, 51, 100, 1], 50_000));
         let arrival = Arrival { peer: client, client, local: ([192, 0, 2, 9], 443).into(), tls: None };
         let headers = [("x-real-ip", "198.51.100.1"), ("host", "mqtt.example.org")];
-        let headers = headers
-            .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
-        Self { arrival, headers: headers.into_iter().collect() }
+        let headers =
+            headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        Self { arrival, headers: headers.into() }
     }
 
     fn hello(&self) -> Hello<'_> {
