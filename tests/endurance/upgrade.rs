@@ -48,18 +48,19 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> Result<()> {
     let drain = format!("[drain]\nwindow = \"{}s\"\ngrace = \"{}s\"\n\n", WINDOW.as_secs(), GRACE.as_secs());
     let mut gateway = Gateway::start(options, &format!("{drain}{}", pool("", &endpoints))).await?;
     let regulars = Regulars::gather(&gateway.door, sessions).await?;
-    let churn = Churn::start(&gateway.door, NEW);
+    let (churn, began) = (Churn::start(&gateway.door, NEW), Instant::now());
 
     let mut seen = Seen::default();
     let upgraded = upgrade_all(&mut gateway, &regulars, sessions, &mut seen).await;
     // What became of new clients is worth knowing in any case.
     let churned = churn.end().await?;
-    report.check("no new client is refused, reset or lost", &churned.figures(), &churned.failures);
+    let rate = churned.connected as f64 / began.elapsed().as_secs_f64();
+    let figures = format!("{} ({rate:.0} a second)", churned.figures());
+    report.check("no new client is refused, reset or lost", &figures, &churned.failures);
     let slowest = seen.took.iter().max().copied().unwrap_or_default();
-    upgraded.with_context(|| format!("after {} upgrades, the slowest in {slowest:.0?}", seen.took.len()))?;
+    upgraded.with_context(|| format!("after {} upgrades, the slowest in {slowest:.2?}", seen.took.len()))?;
 
-    let figures =
-        format!("{} in a row, to the next process at work {:.0?} at most", seen.took.len(), slowest);
+    let figures = format!("{} in a row, in {slowest:.2?} at most", seen.took.len());
     report.expect("each upgrade hands over", &figures, seen.took.len() == UPGRADES);
     let figures = format!("{:?}", seen.ends);
     let all_well =
