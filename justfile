@@ -48,7 +48,7 @@ deploy:
 bench-peers *ARGUMENTS:
     tests/bench/run {{ ARGUMENTS }}
 
-# The gateway under load while it is reloaded, its brokers die, it says goodbye; `--quick` in half a minute
+# The gateway under load while it is reloaded and upgraded, its brokers die, it says goodbye; `--quick` in two minutes
 endurance *ARGUMENTS:
     cargo bench --locked --bench endurance -- {{ ARGUMENTS }}
 

@@ -55,6 +55,8 @@ pub struct Member {
 /// Stages of a piece of work, behind 0. Each counts more than those before it.
 const ASKED: u8 = 1;
 const ASKED_QUIETLY: u8 = 2;
+const KICKED: u8 = 3;
+const KICKED_QUIETLY: u8 = 4;
 const CUT: u8 = u8::MAX;
 
 /// Why work is asked to say goodbye.
@@ -62,6 +64,8 @@ const CUT: u8 = u8::MAX;
 pub enum Asked {
     /// What it belongs to drains.
     Drain(Will),
+    /// A person meant this very piece of work.
+    Kick(Will),
 }
 
 /// The stage in which work is asked by a drain.
@@ -77,6 +81,8 @@ impl Asked {
     const fn of(stage: u8) -> Self {
         match stage {
             ASKED_QUIETLY => Self::Drain(Will::Suppress),
+            KICKED => Self::Kick(Will::Fire),
+            KICKED_QUIETLY => Self::Kick(Will::Suppress),
             _ => Self::Drain(Will::Fire),
         }
     }
@@ -238,7 +244,9 @@ impl Drain {
 
     fn tell_present(&self, stage: u8) {
         let mut from = 0;
-        while let Some(next) = self.0.look(from, |member| member.tell(stage)) {
+        while let Some(next) = self.0.look(from, |member| {
+            member.tell(stage);
+        }) {
             from = next;
         }
     }
@@ -300,9 +308,29 @@ impl Member {
         self.age.wrapping_sub(age).cast_signed() < 0
     }
 
-    fn tell(&self, stage: u8) {
-        self.stage.fetch_max(stage, Ordering::AcqRel);
+    /// Ask this one alone to say goodbye. Says whether it is the first that asks.
+    pub fn kick(&self, will: Will) -> bool {
+        self.tell(match will {
+            Will::Fire => KICKED,
+            Will::Suppress => KICKED_QUIETLY,
+        }) == 0
+    }
+
+    /// Whether a kick was the latest word, which whoever takes this one's place must hear too.
+    #[must_use]
+    pub fn kicked(&self) -> Option<Will> {
+        match self.stage.load(Ordering::Acquire) {
+            KICKED => Some(Will::Fire),
+            KICKED_QUIETLY => Some(Will::Suppress),
+            _ => None,
+        }
+    }
+
+    /// Gives the stage before.
+    fn tell(&self, stage: u8) -> u8 {
+        let before = self.stage.fetch_max(stage, Ordering::AcqRel);
         self.waker.wake();
+        before
     }
 }
 
@@ -315,6 +343,12 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Whom the asking side knows.
+    #[must_use]
+    pub const fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
     /// Wait until we are asked to say goodbye.
     pub fn asked(&self) -> impl Future<Output = Asked> + Send + use<> {
         let reached = self.reached(ASKED);

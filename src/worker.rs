@@ -130,10 +130,10 @@ async fn work(
     served: Arc<AtomicUsize>,
     turns: Turns,
 ) {
-    let traffic = shared.traffic.open();
+    let (traffic, shard) = (shared.traffic.open(), shared.roster.open());
     tokio::spawn(tick(turns));
     while let Some(handed) = incoming.recv().await {
-        let load = Load::new(&served, &traffic);
+        let load = Load::new(&served, &traffic, &shard);
         tokio::spawn(connection::serve(handed, Arc::clone(&shared), load));
     }
 }

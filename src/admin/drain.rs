@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode, Uri};
-use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Served, Stage, text};
+use super::query::{Refused, answer, bad, conflict, no_parameter, pairs, will};
+use super::{Served, Stage};
 use crate::config::did_you_mean;
 use crate::drain::{Order, Terms, Will};
 use crate::net::Body;
@@ -28,9 +28,6 @@ struct Asks {
     will: Option<Will>,
 }
 
-/// Why a request is not answered: the status, and words for a person.
-type Refused = (StatusCode, String);
-
 /// `POST /drain`: of the gateway, or of an endpoint.
 pub(super) async fn drain(served: &Served, uri: &Uri) -> Response<Body> {
     answer(begin(served, uri).await)
@@ -47,7 +44,7 @@ pub(super) async fn rebalance(served: &Served, uri: &Uri) -> Response<Body> {
 }
 
 async fn begin(served: &Served, uri: &Uri) -> Result<String, Refused> {
-    let asks = Asks::read(uri.query().unwrap_or_default())?;
+    let asks = Asks::read(uri.query())?;
     let terms = asks.terms(served);
     let Some(upstream) = &asks.upstream else {
         asks.no_endpoint()?;
@@ -70,7 +67,7 @@ async fn begin(served: &Served, uri: &Uri) -> Result<String, Refused> {
 }
 
 async fn end(served: &Served, uri: &Uri) -> Result<String, Refused> {
-    let asks = Asks::read(uri.query().unwrap_or_default())?;
+    let asks = Asks::read(uri.query())?;
     let Some(upstream) = &asks.upstream else {
         asks.no_endpoint()?;
         return served.orders.give(Order::Resume).await.map_err(conflict);
@@ -94,7 +91,7 @@ async fn end(served: &Served, uri: &Uri) -> Result<String, Refused> {
 }
 
 async fn even(served: &Served, uri: &Uri) -> Result<String, Refused> {
-    let asks = Asks::read(uri.query().unwrap_or_default())?;
+    let asks = Asks::read(uri.query())?;
     let Some(upstream) = &asks.upstream else { return Err(bad("name the upstream: /rebalance?upstream=U")) };
     asks.no_endpoint()?;
     let upstream = find_upstream(served, upstream)?;
@@ -108,7 +105,7 @@ async fn even(served: &Served, uri: &Uri) -> Result<String, Refused> {
 /// The gateway's drain asks everybody; there is nothing to do beside it.
 fn serves(served: &Served) -> Result<(), Refused> {
     match *served.stage.borrow() {
-        Stage::Draining | Stage::Drained => Err(conflict("the gateway itself drains".to_owned())),
+        Stage::Draining | Stage::Drained => Err(conflict("the gateway itself drains")),
         Stage::Starting | Stage::Ready => Ok(()),
     }
 }
@@ -141,40 +138,18 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Cl
     (StatusCode::NOT_FOUND, words)
 }
 
-fn conflict(words: String) -> Refused {
-    (StatusCode::CONFLICT, words)
-}
-
-fn bad(words: &str) -> Refused {
-    (StatusCode::BAD_REQUEST, words.to_owned())
-}
-
-fn answer(outcome: Result<String, Refused>) -> Response<Body> {
-    let (status, words) = match outcome {
-        Ok(words) => (StatusCode::OK, words),
-        Err(refused) => refused,
-    };
-    text(status, words + "\n")
-}
-
 impl Asks {
-    fn read(query: &str) -> Result<Self, Refused> {
+    fn read(query: Option<&str>) -> Result<Self, Refused> {
         let mut asks = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value =
-                percent_decode_str(value).decode_utf8().map_err(|_| bad("a parameter is not UTF-8"))?;
+        for pair in pairs(query) {
+            let (name, value) = pair?;
             match name {
                 "upstream" => asks.upstream = Some(value.into_owned()),
                 "endpoint" => asks.endpoint = Some(value.into_owned()),
                 "window" => asks.window = Some(duration(name, &value)?),
                 "grace" => asks.grace = Some(duration(name, &value)?),
                 "will" => asks.will = Some(will(&value)?),
-                _ => {
-                    let known = ["upstream", "endpoint", "window", "grace", "will"];
-                    let near = did_you_mean(name, known);
-                    return Err(bad(&format!("`{}` is no parameter here{near}", name.escape_debug())));
-                }
+                _ => return Err(no_parameter(name, ["upstream", "endpoint", "window", "grace", "will"])),
             }
         }
         Ok(asks)
@@ -204,29 +179,22 @@ fn duration(name: &str, value: &str) -> Result<Duration, Refused> {
     parsed.ok_or_else(|| bad(&format!("{name}: write a duration such as 10s, of a day at most")))
 }
 
-fn will(value: &str) -> Result<Will, Refused> {
-    match value {
-        "fire" => Ok(Will::Fire),
-        "suppress" => Ok(Will::Suppress),
-        _ => Err(bad("will: write fire or suppress")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_query_is_read() {
-        let asks =
-            Asks::read("upstream=emqx&endpoint=ws%3A%2F%2F192.0.2.1%3A8083%2Fmqtt&window=90s&will=suppress");
+        let asks = Asks::read(Some(
+            "upstream=emqx&endpoint=ws%3A%2F%2F192.0.2.1%3A8083%2Fmqtt&window=90s&will=suppress",
+        ));
         let asks = asks.unwrap();
         assert_eq!(asks.endpoint.as_deref(), Some("ws://192.0.2.1:8083/mqtt"));
         assert_eq!(
             (asks.window, asks.grace, asks.will),
             (Some(Duration::from_secs(90)), None, Some(Will::Suppress))
         );
-        assert_eq!(Asks::read("").unwrap(), Asks::default());
+        assert_eq!(Asks::read(None).unwrap(), Asks::default());
     }
 
     #[test]
@@ -238,7 +206,7 @@ mod tests {
             ("endpiont=a", "did you mean `endpoint`?"),
             ("upstream=%ff", "not UTF-8"),
         ] {
-            let (status, told) = Asks::read(query).unwrap_err();
+            let (status, told) = Asks::read(Some(query)).unwrap_err();
             assert_eq!(status, StatusCode::BAD_REQUEST);
             assert!(told.contains(words), "{query}: {told}");
         }

@@ -4,10 +4,16 @@ mod at_work;
 pub mod control;
 mod drain;
 mod guard;
+pub(crate) mod harmless;
+mod kick;
 pub(crate) mod page;
 mod process;
+mod query;
 mod rates;
+pub mod sessions;
+mod stall;
 pub mod status;
+pub mod tap;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -29,7 +35,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -38,11 +44,13 @@ use tracing::{debug, info};
 use self::at_work::Life;
 use self::guard::Reach;
 use self::rates::Rates;
+use self::stall::Hurried;
 use crate::config::{self, AdminAddress};
 use crate::drain::Orders;
 use crate::handover::{Inherited, Journal, Role};
 use crate::mqtt::PacketType;
 use crate::net::{Body, full};
+use crate::permit::Cap;
 use crate::proxy::Shared;
 use crate::reload::Asker;
 use crate::tunnel::{Flow, Traffic};
@@ -104,6 +112,7 @@ struct Served {
     reach: Reach,
     started: (SystemTime, Instant),
     rates: Rates,
+    taps: Arc<Cap>,
 }
 
 #[derive(Debug)]
@@ -148,7 +157,8 @@ pub fn bind(
     };
     let started = (SystemTime::now(), Instant::now());
     let (config, rates, life) = (config.clone(), Rates::default(), Life::default());
-    let served = Served { shared, stage, asker, orders, upgrades, life, config, reach, started, rates };
+    let taps = Cap::new(tap::AT_ONCE);
+    let served = Served { shared, stage, asker, orders, upgrades, life, config, reach, started, rates, taps };
     Ok(Admin { socket, copy, served })
 }
 
@@ -216,8 +226,13 @@ async fn accept_all(socket: Socket, served: Served) {
     }
     loop {
         let accepted = match &socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| serve_one(stream, &served)),
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| serve_one(stream, &served)),
+            Socket::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| serve_one(stream, peer.to_string(), &served))
+            }
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                let who = user(&stream);
+                serve_one(stream, who, &served);
+            }),
         };
         if let Err(error) = accepted {
             debug!(%error, "the admin listener can't accept for now");
@@ -226,12 +241,24 @@ async fn accept_all(socket: Socket, served: Served) {
     }
 }
 
-fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, served: &Served) {
-    let served = served.clone();
+/// Who is at the other end of a Unix socket, for the log.
+fn user(stream: &UnixStream) -> String {
+    match stream.peer_cred() {
+        Ok(user) => match user.pid() {
+            Some(process) => format!("user {}, process {process}", user.uid()),
+            None => format!("user {}", user.uid()),
+        },
+        Err(_) => "unix".to_owned(),
+    }
+}
+
+/// Serve `who` is at the other end of `stream`.
+fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, who: String, served: &Served) {
+    let (served, stream) = (served.clone(), Hurried::new(stream));
     served.life.clone().spawn(async move {
         let service = service_fn(|request| {
-            let served = &served;
-            async move { Ok::<_, Infallible>(careful(answer(&request, served).await)) }
+            let (served, who) = (&served, &who);
+            async move { Ok::<_, Infallible>(careful(answer(&request, served, who).await)) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -252,7 +279,7 @@ fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, serve
     });
 }
 
-async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> {
+async fn answer(request: &Request<Incoming>, served: &Served, who: &str) -> Response<Body> {
     let stage = *served.stage.borrow();
     if let Some(refusal) = served.refuse(request) {
         return refusal;
@@ -262,8 +289,12 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> 
         ("/drain", &Method::POST) => drain::drain(served, request.uri()).await,
         ("/resume", &Method::POST) => drain::resume(served, request.uri()).await,
         ("/rebalance", &Method::POST) => drain::rebalance(served, request.uri()).await,
+        ("/kick", &Method::POST) => kick::kick(served, request.uri(), who).await,
+        ("/tap", &Method::POST) => tap::look_on(served, request.uri(), who).await,
         ("/upgrade", &Method::POST) => upgrade::upgrade(served).await,
-        ("/reload" | "/drain" | "/resume" | "/rebalance" | "/upgrade", _) => not_allowed("POST"),
+        ("/reload" | "/drain" | "/resume" | "/rebalance" | "/kick" | "/tap" | "/upgrade", _) => {
+            not_allowed("POST")
+        }
         (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
         ("/live", _) => text(StatusCode::OK, "live\n"),
         ("/ready", _) => match stage {
@@ -274,8 +305,10 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Body> 
         },
         ("/metrics", _) => metrics(&served.shared),
         ("/status", _) => status::answer(served),
+        ("/sessions", _) => sessions::list(&served.shared, request.uri()).await,
         (path, _) => page::file(path).unwrap_or_else(|| {
-            let words = "there is /, /live, /ready, /metrics, /status, and POST /reload, /drain, /resume, /rebalance, /upgrade\n";
+            let words = "there is /, /live, /ready, /metrics, /status, /sessions, and POST /reload, /drain, \
+                         /resume, /rebalance, /kick, /tap, /upgrade\n";
             text(StatusCode::NOT_FOUND, words)
         }),
     }

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use clap::Args;
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -26,8 +28,8 @@ use crate::config::{self, AdminAddress};
 /// so, which it waits 45 seconds for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The longest answer that is shown, bytes.
-const LONGEST: usize = 1 << 20;
+/// The longest answer that is read as a whole, bytes. A page of sessions with ClientIDs of the worst kind fits.
+const LONGEST: usize = 1 << 21;
 
 /// The environment's name for the token.
 const TOKEN: &str = "BROKERGATE_ADMIN_TOKEN";
@@ -54,6 +56,9 @@ pub(super) struct Gateway {
     token: Option<HeaderValue>,
 }
 
+/// Why an exchange broke off.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why the gateway did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ControlError {
@@ -69,7 +74,7 @@ pub(super) enum ControlError {
     )]
     Unreachable { address: String, source: io::Error },
     #[error("the answer from {address} broke off; look at the gateway's log")]
-    Broken { address: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Broken { address: String, source: Cause },
     #[error("{address} did not answer within {PATIENCE:?}; look at the gateway's log")]
     Timeout { address: String },
     /// In the gateway's own words.
@@ -135,25 +140,57 @@ impl Gateway {
 
     /// The gateway's answer, if it is a good one.
     pub(super) async fn ask(&self, method: &Method, path: &str) -> Result<String, ControlError> {
-        let asked = async {
-            match &self.address {
-                AdminAddress::Tcp(address) => match TcpStream::connect(reachable(*address)).await {
-                    Ok(stream) => Ok(self.exchange(stream, method, path).await),
-                    Err(error) => Err(error),
-                },
-                AdminAddress::Unix(socket) => match UnixStream::connect(socket).await {
-                    Ok(stream) => Ok(self.exchange(stream, method, path).await),
-                    Err(error) => Err(error),
-                },
-            }
-        };
-        let at = || self.to_string();
-        let asked = timeout(PATIENCE, asked).await.map_err(|_| ControlError::Timeout { address: at() })?;
-        let answered = asked.map_err(|source| ControlError::Unreachable { address: at(), source })?;
-        match answered.map_err(|source| ControlError::Broken { address: at(), source })? {
+        let asked =
+            async { whole(self.send(method, path).await?).await.map_err(|source| self.broken(source)) };
+        match self.in_time(asked).await? {
             (status, words) if status.is_success() => Ok(words),
             (status, words) => Err(ControlError::Refused { status, words }),
         }
+    }
+
+    /// The lines of an answer that goes on and on, as long as `each` wants more of them.
+    pub(super) async fn follow(
+        &self,
+        method: &Method,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let response = self.in_time(self.send(method, path)).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let answered = async { whole(response).await.map_err(|source| self.broken(source)) };
+            let (status, words) = self.in_time(answered).await?;
+            return Err(ControlError::Refused { status, words }.into());
+        }
+        let (mut body, mut waiting) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| self.broken(source))?;
+            waiting.extend_from_slice(frame.data_ref().map_or(&[], |bytes| bytes));
+            while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                each(&waiting[..end])?;
+                waiting.drain(..=end);
+            }
+            if waiting.len() > LONGEST {
+                return Err(self.broken("a line has no end").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ask, and wait for the answer's head.
+    async fn send(&self, method: &Method, path: &str) -> Result<Response<Incoming>, ControlError> {
+        let unreachable = |source| ControlError::Unreachable { address: self.to_string(), source };
+        let answered = match &self.address {
+            AdminAddress::Tcp(address) => {
+                let stream = TcpStream::connect(reachable(*address)).await.map_err(unreachable)?;
+                self.exchange(stream, method, path).await
+            }
+            AdminAddress::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+                self.exchange(stream, method, path).await
+            }
+        };
+        answered.map_err(|source| self.broken(source))
     }
 
     async fn exchange(
@@ -161,7 +198,7 @@ impl Gateway {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         method: &Method,
         path: &str,
-    ) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Response<Incoming>, Cause> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request =
@@ -169,10 +206,27 @@ impl Gateway {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
         }
-        let (head, body) = sender.send_request(request.body(Empty::<&[u8]>::new())?).await?.into_parts();
-        let words = Limited::new(body, LONGEST).collect().await?.to_bytes();
-        Ok((head.status, String::from_utf8_lossy(&words).into_owned()))
+        Ok(sender.send_request(request.body(Empty::<&[u8]>::new())?).await?)
     }
+
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<T, ControlError> {
+        let late = |_| Err(ControlError::Timeout { address: self.to_string() });
+        timeout(PATIENCE, asked).await.unwrap_or_else(late)
+    }
+
+    fn broken(&self, source: impl Into<Cause>) -> ControlError {
+        ControlError::Broken { address: self.to_string(), source: source.into() }
+    }
+}
+
+/// Status and words of an answer.
+async fn whole(response: Response<Incoming>) -> Result<(StatusCode, String), Cause> {
+    let (head, body) = response.into_parts();
+    let words = Limited::new(body, LONGEST).collect().await?.to_bytes();
+    Ok((head.status, String::from_utf8_lossy(&words).into_owned()))
 }
 
 impl fmt::Display for Gateway {
@@ -207,6 +261,14 @@ fn bearer(token: &str, place: &str) -> Result<HeaderValue, ControlError> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| no_token())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// A path with a query of these names and values.
+pub(super) fn query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let pair =
+        |(name, value): &(&str, &str)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    let pairs: Vec<_> = pairs.iter().map(pair).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
 }
 
 /// What is bound on every address is reached on loopback.

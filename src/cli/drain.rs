@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Instant, sleep};
 
-use super::control::{AdminArguments, ControlError, Gateway, runtime};
+use super::control::{AdminArguments, ControlError, Gateway, query, runtime};
 use crate::admin::status::form::{self, State, Status};
 
 /// How often the gateway is asked how far it is.
@@ -109,8 +108,7 @@ fn run(
     terms: &TermsArguments,
 ) -> anyhow::Result<()> {
     let gateway = Gateway::of(admin)?;
-    let path = if cancel { "/resume" } else { begin };
-    let path = format!("{path}{}", query(of, terms));
+    let path = path(if cancel { "/resume" } else { begin }, of, terms);
     runtime()?.block_on(async {
         let words = gateway.ask(&Method::POST, &path).await?;
         tell(&words)?;
@@ -118,29 +116,17 @@ fn run(
     })
 }
 
-fn query(of: &Of<'_>, terms: &TermsArguments) -> String {
-    let mut pairs = Vec::new();
-    let mut add = |name: &str, value: &str| {
-        pairs.push(format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+fn path(path: &str, of: &Of<'_>, terms: &TermsArguments) -> String {
+    let (window, grace) = (terms.window.map(|it| it.to_string()), terms.grace.map(|it| it.to_string()));
+    let mut pairs = match of {
+        Of::Gateway => vec![],
+        Of::Endpoint(upstream, endpoint) => vec![("upstream", *upstream), ("endpoint", *endpoint)],
+        Of::Rebalance(upstream) => vec![("upstream", *upstream)],
     };
-    match of {
-        Of::Gateway => {}
-        Of::Endpoint(upstream, endpoint) => {
-            add("upstream", upstream);
-            add("endpoint", endpoint);
-        }
-        Of::Rebalance(upstream) => add("upstream", upstream),
-    }
-    if let Some(window) = &terms.window {
-        add("window", &window.to_string());
-    }
-    if let Some(grace) = &terms.grace {
-        add("grace", &grace.to_string());
-    }
-    if let Some(will) = &terms.will {
-        add("will", will);
-    }
-    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+    pairs.extend(window.as_deref().map(|window| ("window", window)));
+    pairs.extend(grace.as_deref().map(|grace| ("grace", grace)));
+    pairs.extend(terms.will.as_deref().map(|will| ("will", will)));
+    query(path, &pairs)
 }
 
 /// Ask again and again, until it is done. A gateway that has ended has no sessions left.

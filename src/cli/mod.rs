@@ -6,9 +6,13 @@ mod control;
 #[cfg(feature = "demo")]
 mod demo;
 mod drain;
+mod kick;
 mod run;
+mod sessions;
 mod signals;
 mod status;
+mod tap;
+mod terminal;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -54,6 +58,12 @@ enum Command {
     Drain(drain::DrainArguments),
     /// Say goodbye to as many sessions as are too many at their endpoints, so that all have their share.
     Rebalance(drain::RebalanceArguments),
+    /// List who is connected: all, or one client by its ClientID.
+    Sessions(sessions::SessionsArguments),
+    /// Ask a client to go: it is told why, and its connection is closed.
+    Kick(kick::KickArguments),
+    /// Look on at one session: each packet that goes by, as a line.
+    Tap(tap::TapArguments),
     /// Show the gateway at work: a broker, a certificate and a page, without any file.
     #[cfg(feature = "demo")]
     Demo {
@@ -96,6 +106,9 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Drain(arguments) => drain::drain(&arguments),
         Command::Rebalance(arguments) => drain::rebalance(&arguments),
+        Command::Sessions(arguments) => sessions::run(&arguments),
+        Command::Kick(arguments) => kick::run(&arguments),
+        Command::Tap(arguments) => tap::run(&arguments),
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::run(port),
         Command::Completions { shell } => completions::run(shell),

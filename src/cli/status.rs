@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use terminal_size::{Height, Width, terminal_size};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::view::{Look, draw};
 use super::control::{AdminArguments, ControlError, Gateway, runtime};
+use super::terminal::{clean, size_of_terminal};
 use crate::admin::status::form::Status;
 
 /// How often it is drawn anew.
@@ -94,7 +94,7 @@ async fn watch(gateway: &Gateway) -> anyhow::Result<()> {
             Err(error) if !was_reached || matches!(error, ControlError::Refused { .. }) => {
                 return Err(error.into());
             }
-            Err(error) => format!("{}\n", view::clean(&format!("no answer: {error}"))),
+            Err(error) => format!("{}\n", clean(&format!("no answer: {error}"))),
         };
         was_reached = true;
         let mut out = io::stdout().lock();
@@ -108,9 +108,7 @@ fn look() -> (Look, usize) {
     let is_terminal = io::stdout().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-    let size = if is_terminal { terminal_size() } else { None };
-    let (columns, rows) =
-        size.map_or((COLUMNS, usize::MAX), |(Width(columns), Height(rows))| (columns.into(), rows.into()));
+    let (columns, rows) = size_of_terminal().unwrap_or((COLUMNS, usize::MAX));
     (Look { columns, color: is_terminal && !no_color && !is_dumb }, rows)
 }
 

@@ -169,7 +169,9 @@ impl Round {
             let mut due = pace.due(passed).min(work.len());
             while due > 0 && !self.is_cancelled() {
                 let turn = due.min(AT_ONCE);
-                work.by_ref().take(turn).for_each(|member| member.tell(super::stage_of(self.terms.will)));
+                for member in work.by_ref().take(turn) {
+                    member.tell(super::stage_of(self.terms.will));
+                }
                 self.asked.fetch_add(turn, Ordering::Relaxed);
                 due -= turn;
                 yield_now().await;

@@ -67,6 +67,18 @@ impl<'a> Fields<'a> {
         self.rest.is_empty()
     }
 
+    /// What was not read.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The bytes behind a length that says how many they are (MQTT 5, 2.2.2.1).
+    pub(super) fn take_counted(&mut self) -> Option<&'a [u8]> {
+        let (length, size) = decode_length(|index| self.rest.get(index).copied()).ok()??;
+        self.take(size, "length").ok()?;
+        self.take(usize::try_from(length).ok()?, "what is counted").ok()
+    }
+
     /// Done: nothing may follow.
     pub(super) const fn end(self) -> Result<(), Fault> {
         if self.rest.is_empty() { Ok(()) } else { Err(Fault::Trailing(self.rest.len())) }
@@ -92,7 +104,7 @@ impl<'a> Fields<'a> {
         self.take_array(what).map(u16::from_be_bytes)
     }
 
-    fn four(&mut self, what: &'static str) -> Result<u32, Fault> {
+    pub(super) fn four(&mut self, what: &'static str) -> Result<u32, Fault> {
         self.take_array(what).map(u32::from_be_bytes)
     }
 
@@ -149,6 +161,7 @@ pub(super) mod property {
     pub(in crate::mqtt) const CONTENT_TYPE: u8 = 0x03;
     pub(in crate::mqtt) const RESPONSE_TOPIC: u8 = 0x08;
     pub(in crate::mqtt) const CORRELATION_DATA: u8 = 0x09;
+    pub(in crate::mqtt) const SUBSCRIPTION_ID: u8 = 0x0B;
     pub(in crate::mqtt) const SESSION_EXPIRY: u8 = 0x11;
     pub(in crate::mqtt) const ASSIGNED_CLIENT_ID: u8 = 0x12;
     pub(in crate::mqtt) const SERVER_KEEPALIVE: u8 = 0x13;
@@ -162,6 +175,7 @@ pub(super) mod property {
     pub(in crate::mqtt) const REASON: u8 = 0x1F;
     pub(in crate::mqtt) const RECEIVE_MAXIMUM: u8 = 0x21;
     pub(in crate::mqtt) const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
+    pub(in crate::mqtt) const TOPIC_ALIAS: u8 = 0x23;
     pub(in crate::mqtt) const MAXIMUM_QOS: u8 = 0x24;
     pub(in crate::mqtt) const RETAIN_AVAILABLE: u8 = 0x25;
     pub(in crate::mqtt) const USER_PROPERTY: u8 = 0x26;

@@ -11,6 +11,7 @@ mod packet;
 mod reply;
 mod request;
 mod skim;
+mod variable;
 
 pub use connack::Connack;
 pub use connect::{Connect, ConnectError, Level};
@@ -19,3 +20,4 @@ pub use packet::{FixedHeader, MAX_REMAINING, PacketError, PacketType};
 pub use reply::{DISCONNECT, DisconnectReason, Refusal, Reply, connack, disconnect_v5};
 pub use request::{DISCONNECT_V311, connect_v311};
 pub use skim::{PacketSkim, PacketStart};
+pub use variable::VariableHeader;

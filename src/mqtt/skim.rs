@@ -91,6 +91,12 @@ impl PacketSkim {
         Ok(PacketStart { packet_type: header.packet_type, flags: header.flags, size })
     }
 
+    /// Bytes of the packet whose fixed header is whole that are still to come.
+    #[must_use]
+    pub const fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
     /// Whether the next byte begins a packet: where a packet of our own may go.
     #[must_use]
     pub const fn at_boundary(&self) -> bool {

@@ -3,74 +3,54 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
-use super::{Admission, Inner, SessionEvent, Shared};
-use crate::mqtt::{Connect, Level};
+use super::roster::{Entry, Place};
+use super::{Inner, SessionEvent, Shared};
+use crate::drain::Watch;
+use crate::mqtt::Connect;
 use crate::telemetry::{EndpointMetrics, Open, access};
-use crate::tunnel::{Ending, Moved, Traffic};
+use crate::tunnel::{Ending, Traffic};
 use crate::upstream::{Endpoint, First};
 
-/// Dropping it counts and logs the session: a session can end at any await.
+/// Dropping it counts and logs the session, and the roster forgets it: a session can end at any await.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) shared: Arc<Shared>,
     /// Endpoints tried.
     pub(super) attempts: usize,
-    client: SocketAddr,
-    /// By its name: a session outlives the configuration it came by.
-    upstream: Arc<str>,
-    endpoint: Option<Arc<Endpoint>>,
-    connect: Option<Introduction>,
-    began: Instant,
-    up: Moved,
-    down: Moved,
+    /// What others may see of the session, and how they find it.
+    place: Place,
     ending: Ending,
-    log: bool,
     endpoint_sessions: Option<Open>,
     _sessions: Open,
-    /// The connection's slots are the session's now.
-    admission: Arc<Admission>,
-}
-
-/// What the log says of a CONNECT.
-#[derive(Debug)]
-struct Introduction {
-    client_id: Box<str>,
-    username: Option<Box<str>>,
-    level: Level,
-    keepalive: u16,
 }
 
 impl Account {
-    pub(super) fn open(client: SocketAddr, log: bool, inner: &Inner, upstream: &Arc<str>) -> Self {
+    pub(super) fn open(
+        client: SocketAddr,
+        is_logged: bool,
+        inner: &Inner,
+        upstream: &Arc<str>,
+        watch: &Watch,
+    ) -> Self {
         inner.shared.metrics.tally.opened();
         Self {
             shared: Arc::clone(&inner.shared),
             attempts: 0,
-            client,
-            upstream: Arc::clone(upstream),
-            endpoint: None,
-            connect: None,
-            began: Instant::now(),
-            up: Moved::default(),
-            down: Moved::default(),
+            place: Place::take(Entry::new(client, upstream, watch, is_logged), &inner.admission),
             ending: Ending::Cut,
-            log,
             endpoint_sessions: None,
             _sessions: Open::new(&inner.shared.metrics.sessions),
-            admission: Arc::clone(&inner.admission),
         }
+    }
+
+    /// What others see of it.
+    pub(super) const fn entry(&self) -> &Arc<Entry> {
+        self.place.entry()
     }
 
     /// The client has said who it is.
     pub(super) fn introduce(&mut self, connect: &Connect) {
-        self.connect = Some(Introduction {
-            client_id: connect.client_id.clone(),
-            username: connect.username.clone(),
-            level: connect.level,
-            keepalive: connect.keepalive,
-        });
+        self.place.introduce(connect);
     }
 
     /// A broker has answered the CONNECT.
@@ -81,7 +61,7 @@ impl Account {
         first: &First,
     ) {
         self.shared.metrics.tally.connected();
-        self.shared.metrics.connect_seconds.record(self.began.elapsed().as_secs_f64());
+        self.shared.metrics.connect_seconds.record(self.place.meter.began().elapsed().as_secs_f64());
         if let First::Connack(connack) = first {
             self.shared.metrics.connack(connack.label());
         }
@@ -90,26 +70,21 @@ impl Account {
             self.endpoint_sessions = Some(Open::new(&metrics.sessions));
         }
         endpoint.history().taken();
-        self.endpoint = Some(Arc::clone(endpoint));
+        self.place.commit(endpoint);
         self.tell(true);
-    }
-
-    /// What the tunnel moved, up and down.
-    pub(super) fn moved(&mut self, (up, down): (Moved, Moved)) {
-        (self.up, self.down) = (up, down);
     }
 
     /// What flows on the session's worker.
     pub(super) fn traffic(&self) -> &Traffic {
-        self.admission.traffic()
+        self.place.admission().traffic()
     }
 
     fn tell(&self, opened: bool) {
-        if let (Some(endpoint), Some(connect)) = (&self.endpoint, &self.connect) {
+        if let (Some(endpoint), Some(connect)) = (self.place.endpoint(), self.place.introduction()) {
             self.shared.tell(&SessionEvent {
                 opened,
                 client_id: &connect.client_id,
-                client: self.client,
+                client: self.place.client,
                 endpoint: endpoint.name(),
                 protocol: connect.level.label(),
             });
@@ -125,26 +100,29 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let (label, by) = (self.ending.label(), self.ending.by().label());
+        let entry = &self.place;
+        entry.meter.end(label);
         self.shared.metrics.ended(label, by);
         self.tell(false);
-        if !self.log {
+        if !entry.is_logged {
             return;
         }
-        let connect = self.connect.as_ref();
+        let connect = entry.introduction();
+        let (up, down) = (entry.meter.up(), entry.meter.down());
         access::Session {
-            client: self.client,
+            client: entry.client,
             client_id: connect.map_or("", |connect| &connect.client_id),
-            username: connect.and_then(|connect| connect.username.as_deref()),
+            username: entry.shown_username(),
             protocol: connect.map_or("", |connect| connect.level.label()),
             keepalive: connect.map_or(0, |connect| connect.keepalive),
-            upstream: &self.upstream,
-            endpoint: self.endpoint.as_ref().map_or("", |endpoint| endpoint.name()),
+            upstream: &entry.upstream,
+            endpoint: entry.endpoint().map_or("", |endpoint| endpoint.name()),
             attempts: self.attempts,
-            duration: self.began.elapsed(),
-            bytes_up: self.up.bytes,
-            bytes_down: self.down.bytes,
-            packets_up: self.up.packets,
-            packets_down: self.down.packets,
+            duration: entry.meter.began().elapsed(),
+            bytes_up: up.bytes,
+            bytes_down: down.bytes,
+            packets_up: up.packets,
+            packets_down: down.packets,
             ending: label,
             by,
             detail: self.ending.detail(),

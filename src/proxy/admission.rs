@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Limit;
+use super::{Limit, Shard};
 use crate::config::Limits;
 use crate::permit::{AddressCap, AddressPermit, Cap, Permit};
 use crate::telemetry::{Metrics, Open};
@@ -19,13 +19,14 @@ const TOLD: usize = 256;
 pub struct Load {
     served: Arc<AtomicUsize>,
     traffic: Arc<Traffic>,
+    shard: Arc<Shard>,
 }
 
 impl Load {
     /// One of `served`, which has counted it already: dropping it counts it off.
     #[must_use]
-    pub fn new(served: &Arc<AtomicUsize>, traffic: &Arc<Traffic>) -> Self {
-        Self { served: Arc::clone(served), traffic: Arc::clone(traffic) }
+    pub fn new(served: &Arc<AtomicUsize>, traffic: &Arc<Traffic>, shard: &Arc<Shard>) -> Self {
+        Self { served: Arc::clone(served), traffic: Arc::clone(traffic), shard: Arc::clone(shard) }
     }
 }
 
@@ -109,5 +110,10 @@ impl Admission {
     /// What flows on the connection's worker.
     pub(super) fn traffic(&self) -> &Traffic {
         &self.load.traffic
+    }
+
+    /// Where the sessions of the connection's worker are listed.
+    pub(super) fn shard(&self) -> &Shard {
+        &self.load.shard
     }
 }

@@ -7,6 +7,7 @@ pub mod forwarded;
 pub mod handshake;
 mod opening;
 pub mod rejection;
+pub mod roster;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use tracing::warn;
 
 use self::admission::Caps;
 use self::arriving::Arrivals;
+use self::roster::{Roster, Shard};
 use crate::backend::{Backend, BackendError};
 use crate::config::{self, Limits, Redirect};
 use crate::drain::Drain;
@@ -49,6 +51,8 @@ pub struct Shared {
     pub traffic: AllTraffic,
     /// Who has come and not been answered yet.
     pub arrivals: Arrivals,
+    /// Who they are.
+    pub roster: Roster,
     caps: Caps,
     observer: OnceLock<Observer>,
 }
@@ -103,6 +107,7 @@ impl Shared {
             sessions,
             traffic: AllTraffic::default(),
             arrivals: Arrivals::default(),
+            roster: Roster::default(),
             caps,
             observer: OnceLock::new(),
         })

@@ -1,9 +1,12 @@
 //! The client's side of a session while there is no broker: its CONNECT, and what it sends behind it.
 
+use std::sync::Arc;
+
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
+use super::roster::Entry;
 use crate::mqtt::{Connect, FixedHeader};
 use crate::net::Stream;
 use crate::tunnel::Ending;
@@ -20,6 +23,8 @@ const SHORTEST: usize = 14;
 #[derive(Debug)]
 pub(super) struct Opening {
     stream: Stream,
+    /// Where it is written when the client was heard.
+    entry: Arc<Entry>,
     /// Bytes of the client; control frames are answered and taken out.
     raw: Vec<u8>,
     /// So many bytes of `raw` were followed.
@@ -42,9 +47,10 @@ pub(super) struct Opened {
 
 impl Opening {
     /// `read` came right behind the handshake.
-    pub(super) fn new(stream: Stream, read: &[u8]) -> Self {
+    pub(super) fn new(stream: Stream, read: &[u8], entry: Arc<Entry>) -> Self {
         Self {
             stream,
+            entry,
             raw: read.to_vec(),
             followed: 0,
             frames: FrameSkim::new(Side::Client),
@@ -128,7 +134,10 @@ impl Opening {
         self.raw.reserve(READ);
         match self.stream.read_buf(&mut (&mut self.raw).limit(READ)).await {
             Ok(0) | Err(_) => Err(Ending::ClientVanished),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.entry.meter.hear(Instant::now());
+                Ok(())
+            }
         }
     }
 

@@ -52,9 +52,11 @@ pub(super) fn accept(
         client: (identity.address, identity.port.unwrap_or(0)).into(),
         ..inner.arrival.clone()
     };
+    let watch = inner.shared.sessions.watch();
+    let is_logged = snapshot.config.log.access;
     let session = Session {
-        account: Account::open(arrival.client, snapshot.config.log.access, inner, upstream.pool.name()),
-        watch: inner.shared.sessions.watch(),
+        account: Account::open(arrival.client, is_logged, inner, upstream.pool.name(), &watch),
+        watch,
         _arriving: inner.arriving(),
         limits: snapshot.config.limits.clone(),
         arrival,
@@ -96,11 +98,11 @@ struct Found {
 /// allocation of its own, which is gone when the tunnel runs.
 async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
     let Some(mut joined) = opening.await else { return };
+    let (asked, account) = (joined.watch.asked(), &joined.account);
     let ending = tokio::select! {
-        ending = joined.tunnel.run(joined.watch.asked(), joined.account.traffic()) => ending,
+        ending = joined.tunnel.run(asked, account.traffic(), &account.entry().meter) => ending,
         () = joined.watch.cut() => Ending::Cut,
     };
-    joined.account.moved(joined.tunnel.moved());
     // The endpoint's slot is free once its streams are closed, and the session ends with both.
     drop(joined.tunnel);
     drop(joined.picked);
@@ -115,10 +117,11 @@ impl Session {
             self.account.end(if upgraded.is_err() { Ending::ConnectTimeout } else { Ending::ClientVanished });
             return None;
         };
-        let mut opening = Opening::new(stream, &read);
+        let mut opening = Opening::new(stream, &read, Arc::clone(self.account.entry()));
         match self.find(&mut opening, deadline).await {
             Ok((connect, found)) => self.join(opening, &connect, found).await,
             Err((ending, reply)) => {
+                self.account.entry().meter.leave();
                 let deadline = Instant::now() + self.limits.half_close_timeout;
                 let refused = opening.refuse(reply.as_deref(), &ending, deadline);
                 tokio::select! {
@@ -148,7 +151,7 @@ impl Session {
                 }
                 ending => (ending, None),
             })?,
-            Asked::Drain(_) = asked.as_mut() => return Err((Ending::Drained, None)),
+            asked = asked.as_mut() => return Err((Ending::asked(asked).0, None)),
         };
         self.account.introduce(&connect);
         let found = self.find_unless_asked(opening, &connect, &packet, asked).await;
@@ -156,7 +159,7 @@ impl Session {
             Ok(found) => Ok((connect, found)),
             Err(ending) => {
                 let refusal = match &ending {
-                    Ending::NoBroker | Ending::Drained => Some(Refusal::Unavailable),
+                    Ending::NoBroker | Ending::Drained | Ending::Kicked => Some(Refusal::Unavailable),
                     Ending::NotAuthorized => Some(Refusal::NotAuthorized),
                     _ => None,
                 };
@@ -182,11 +185,12 @@ impl Session {
             tokio::select! {
                 found = finding.as_mut() => return found,
                 ending = opening.hold(max_pending) => return Err(ending),
-                Asked::Drain(will) = asked.as_mut(), if !is_leaving => {
+                asked = asked.as_mut(), if !is_leaving => {
+                    let (ending, will) = Ending::asked(asked);
                     // A broker that may have taken the CONNECT would fire the Will: there the tunnel says goodbye.
                     is_leaving = will == Will::Suppress && offered.load(Ordering::Relaxed);
                     if !is_leaving {
-                        return Err(Ending::Drained);
+                        return Err(ending);
                     }
                 }
                 () = cut.as_mut() => return Err(Ending::Cut),
@@ -297,6 +301,7 @@ impl Session {
         let key = Key { client_id: &connect.client_id, address: self.arrival.client.ip() };
         let key = self.upstream.pool.home_key(&key);
         let watch = endpoint.drain(&self.account.shared.sessions).watch_by(key);
+        self.account.entry().follow(&watch);
         Some(Joined { tunnel: Tunnel::new(ends, patience), account: self.account, watch, picked })
     }
 }
@@ -330,6 +335,7 @@ fn idle_limit(keepalive: u16, first: &First, margin: Duration) -> Option<Duratio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::roster::Entry;
 
     /// What each session holds for as long as it lives, in bytes. Most of it is the tunnel, once.
     #[test]
@@ -337,5 +343,7 @@ mod tests {
         assert!(size_of::<Tunnel>() <= 800, "a tunnel takes {}", size_of::<Tunnel>());
         let session = carry(Box::pin(async { None }));
         assert!(size_of_val(&session) <= 1600, "a session takes {}", size_of_val(&session));
+        // Beside it stands what others see of it.
+        assert!(size_of::<Entry>() <= 216, "an entry of the roster takes {}", size_of::<Entry>());
     }
 }

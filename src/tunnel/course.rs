@@ -27,6 +27,25 @@ pub(super) struct Course {
     broken: Option<bool>,
 }
 
+/// Who is told of a direction's packets as they are followed.
+pub(super) trait Witness {
+    /// A packet begins, with so many bytes behind its fixed header.
+    fn begin(&mut self, start: PacketStart, body_length: u32);
+    /// Some of those bytes, masked.
+    fn follow(&mut self, bytes: &[u8], mask: Mask);
+}
+
+/// Who wants to know of beginnings alone costs nothing for the rest.
+impl<F: FnMut(PacketStart)> Witness for F {
+    #[inline]
+    fn begin(&mut self, start: PacketStart, _: u32) {
+        self(start);
+    }
+
+    #[inline]
+    fn follow(&mut self, _: &[u8], _: Mask) {}
+}
+
 /// Where bytes of our own may be inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Boundary {
@@ -112,13 +131,14 @@ impl Course {
         &mut self,
         buffer: &mut [u8],
         read: Range<usize>,
-        packet: impl FnMut(PacketStart),
+        mut witness: impl Witness,
     ) -> Result<Range<usize>, Violation> {
+        let witness = &mut witness;
         let may_insert = self.is_at(Boundary::Frame);
         let followed = match self.way {
-            Way::Pass(_) => self.follow_pass(&mut buffer[..read.end], read.start, packet),
-            Way::Unwrap { .. } => self.follow_unwrap(&mut buffer[..read.end], read.start, packet),
-            Way::Wrap => self.follow_wrap(buffer, read, packet),
+            Way::Pass(_) => self.follow_pass(&mut buffer[..read.end], read.start, witness),
+            Way::Unwrap { .. } => self.follow_unwrap(&mut buffer[..read.end], read.start, witness),
+            Way::Wrap => self.follow_wrap(buffer, read, witness),
         };
         if followed.is_err() {
             self.broken = Some(may_insert);
@@ -188,7 +208,7 @@ impl Course {
         &mut self,
         bytes: &mut [u8],
         start: usize,
-        mut packet: impl FnMut(PacketStart),
+        witness: &mut impl Witness,
     ) -> Result<Range<usize>, Violation> {
         let mut at = start;
         // Nothing counts after a close frame (RFC 6455, 5.5.1).
@@ -197,7 +217,7 @@ impl Course {
             begin_message(&mut self.begins_message, frames, &mut bytes[at]);
             let (used, segment) = frames.next(&bytes[at..])?;
             if let Segment::Data { mask } = segment {
-                self.skim(&bytes[at..at + used], mask, &mut packet)?;
+                self.skim(&bytes[at..at + used], mask, witness)?;
             }
             at += used;
         }
@@ -208,7 +228,7 @@ impl Course {
         &mut self,
         bytes: &mut [u8],
         start: usize,
-        mut packet: impl FnMut(PacketStart),
+        witness: &mut impl Witness,
     ) -> Result<Range<usize>, Violation> {
         let mut at = start;
         // Where the payload gathered so far lies: it moves down over the headers between its pieces.
@@ -222,7 +242,7 @@ impl Course {
             match segment {
                 Segment::Data { mask } => {
                     mask.apply(&mut bytes[piece.clone()]);
-                    let followed = self.skim(&bytes[piece.clone()], Mask::NONE, &mut packet)?;
+                    let followed = self.skim(&bytes[piece.clone()], Mask::NONE, witness)?;
                     let piece = piece.start..piece.start + followed;
                     if payload.is_empty() {
                         payload = piece;
@@ -256,9 +276,9 @@ impl Course {
         &mut self,
         buffer: &mut [u8],
         read: Range<usize>,
-        packet: impl FnMut(PacketStart),
+        witness: &mut impl Witness,
     ) -> Result<Range<usize>, Violation> {
-        let used = self.skim(&buffer[read.clone()], Mask::NONE, packet)?;
+        let used = self.skim(&buffer[read.clone()], Mask::NONE, witness)?;
         if used == 0 {
             return Ok(read.start..read.start);
         }
@@ -270,20 +290,18 @@ impl Course {
     }
 
     /// Follow the packets in a piece of payload, and say how much of it was followed.
-    fn skim(
-        &mut self,
-        payload: &[u8],
-        mask: Mask,
-        mut packet: impl FnMut(PacketStart),
-    ) -> Result<usize, PacketError> {
+    fn skim(&mut self, payload: &[u8], mask: Mask, witness: &mut impl Witness) -> Result<usize, PacketError> {
         // Inside frames that pass unchanged a frame's end comes first.
         let stop = self.stop == Some(Boundary::Packet) && !matches!(self.way, Way::Pass(_));
         let mut at = 0;
         while at < payload.len() && !(stop && self.packets.at_boundary()) {
-            let (used, start) = self.packets.next(&payload[at..], mask.advance(at).key())?;
+            let (mask, is_body) = (mask.advance(at), self.packets.remaining() > 0);
+            let (used, start) = self.packets.next(&payload[at..], mask.key())?;
             if let Some(start) = start {
                 self.said_disconnect |= start.packet_type == PacketType::Disconnect;
-                packet(start);
+                witness.begin(start, self.packets.remaining());
+            } else if is_body {
+                witness.follow(&payload[at..at + used], mask);
             }
             at += used;
         }

@@ -1,5 +1,6 @@
 //! Why a session stopped, and whose doing it was.
 
+use crate::drain::{Asked, Will};
 use crate::mqtt::{ConnectError, DisconnectReason, PacketError};
 use crate::websocket::{CloseCode, FrameError};
 
@@ -40,13 +41,15 @@ pub enum Ending {
     NotAuthorized,
     /// We were asked to drain.
     Drained,
+    /// A person wanted this session to end.
+    Kicked,
     /// We were told to stop at once.
     Cut,
 }
 
 impl Ending {
     /// One of each label, so that a counter exists before its first ending.
-    const EACH: [Self; 19] = [
+    const EACH: [Self; 20] = [
         Self::ClientClosed,
         Self::ClientVanished,
         Self::ClientIdle,
@@ -65,8 +68,18 @@ impl Ending {
         Self::NoBroker,
         Self::NotAuthorized,
         Self::Drained,
+        Self::Kicked,
         Self::Cut,
     ];
+
+    /// The ending of a session that is asked to go, and what becomes of its Will.
+    #[must_use]
+    pub const fn asked(asked: Asked) -> (Self, Will) {
+        match asked {
+            Asked::Drain(will) => (Self::Drained, will),
+            Asked::Kick(will) => (Self::Kicked, will),
+        }
+    }
 
     /// Every label, and whose doing it is.
     pub fn all_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -95,6 +108,7 @@ impl Ending {
             Self::NoBroker => "no_broker",
             Self::NotAuthorized => "not_authorized",
             Self::Drained => "drained",
+            Self::Kicked => "kicked",
             Self::Cut => "cut",
         }
     }
@@ -119,7 +133,7 @@ impl Ending {
             | Self::BrokerPacket(_)
             | Self::NoBroker
             | Self::NotAuthorized => By::Broker,
-            Self::Drained | Self::Cut => By::Gateway,
+            Self::Drained | Self::Kicked | Self::Cut => By::Gateway,
         }
     }
 
@@ -137,7 +151,7 @@ impl Ending {
             Self::ConnectRefused(ConnectError::TooLarge { .. })
             | Self::ClientPacket(PacketError::TooLarge { .. }) => CloseCode::TooBig,
             Self::ConnectRefused(_) | Self::ClientPacket(_) => CloseCode::Protocol,
-            Self::ConnectTimeout | Self::NotAuthorized => CloseCode::Policy,
+            Self::ConnectTimeout | Self::NotAuthorized | Self::Kicked => CloseCode::Policy,
             Self::ClientFrame(error) => error.close_code(),
             Self::BrokerVanished | Self::BrokerStalled | Self::BrokerFrame(_) | Self::BrokerPacket(_) => {
                 CloseCode::Internal
@@ -164,6 +178,7 @@ impl Ending {
             Self::NoBroker => "no broker is available now".into(),
             Self::NotAuthorized => "the broker refused the client".into(),
             Self::Drained | Self::Cut => "the gateway is going away; connect again".into(),
+            Self::Kicked => "the gateway's operator ended the session".into(),
             Self::ClientClosed | Self::ClientVanished | Self::BrokerRefused => String::new(),
         }
     }
@@ -188,6 +203,7 @@ impl Ending {
             Self::ClientPacket(_) => Some(DisconnectReason::Malformed),
             Self::ClientFrame(_) => Some(DisconnectReason::Protocol),
             Self::Drained | Self::Cut => Some(DisconnectReason::ShuttingDown),
+            Self::Kicked => Some(DisconnectReason::AdministrativeAction),
             _ => None,
         }
     }

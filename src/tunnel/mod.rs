@@ -6,7 +6,10 @@
 mod buffer;
 mod course;
 mod ending;
+mod ledger;
+mod meter;
 mod pump;
+mod tap;
 mod traffic;
 
 use std::future::{Future, poll_fn};
@@ -17,9 +20,12 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 pub use self::ending::{By, Ending};
+pub use self::meter::{Meter, Moved, NoTap};
+pub use self::tap::{COPIED, Direction, Onlooker, Seen, Tap, tap};
 pub use self::traffic::{AllTraffic, Flow, Traffic};
 
 use self::course::{Boundary, Course, Violation};
+use self::ledger::Ledger;
 use self::pump::{Fault, Progress, Pump};
 use crate::drain::{Asked, Will};
 use crate::mqtt::{self, Level};
@@ -72,15 +78,6 @@ pub struct Patience {
     pub max_packet_size: usize,
 }
 
-/// What one direction moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Bytes read from the side that sent them.
-    pub bytes: u64,
-    /// MQTT packets that began.
-    pub packets: u64,
-}
-
 /// A client and a broker, joined.
 #[derive(Debug)]
 pub struct Tunnel {
@@ -90,9 +87,10 @@ pub struct Tunnel {
     down: Pump,
     level: Level,
     was_refused: bool,
+    /// Milliseconds from the session's beginning until it was joined: a client's silence while it waited for its
+    /// CONNACK is not held against it.
+    joined: u32,
     patience: Patience,
-    /// When the client was last heard.
-    heard: Instant,
     /// Fires when a limit may have been reached; re-armed then, not at each message.
     timer: Pin<Box<Sleep>>,
     /// When the farewell is over.
@@ -117,43 +115,46 @@ impl Tunnel {
             down: Pump::new(down, ends.from_broker),
             level: ends.level,
             was_refused: ends.was_refused,
+            joined: 0,
             patience,
-            heard: now,
             timer: Box::pin(tokio::time::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
             deadline: None,
             ending: None,
         }
     }
 
-    /// Pump until the session has ended and the goodbyes are said. `asked` is the drain's question.
+    /// Pump until the session has ended and the goodbyes are said. `asked` is the drain's question. What flows
+    /// is counted in `traffic`, of the worker, and in `meter`, of the session.
     /// Dropping the future cuts the session where it stands.
-    pub async fn run(&mut self, asked: impl Future<Output = Asked>, traffic: &Traffic) -> Ending {
+    pub async fn run(
+        &mut self,
+        asked: impl Future<Output = Asked>,
+        traffic: &Traffic,
+        meter: &Meter,
+    ) -> Ending {
+        self.joined = meter.began().elapsed().as_millis() as u32;
         let mut asked = pin!(asked);
         poll_fn(|cx| {
             // First what is there already: who asks before the tunnel runs does not take the CONNACK away.
-            let ended = self.poll(cx, traffic);
+            let ended = self.poll(cx, traffic, meter);
             if ended.is_ready() || self.ending.is_some() {
+                meter.leave();
                 return ended;
             }
             match asked.as_mut().poll(cx) {
                 Poll::Pending => return ended,
-                Poll::Ready(Asked::Drain(will)) => self.part_as_asked(Ending::Drained, will),
+                Poll::Ready(asked) => self.part_as_asked(asked),
             }
-            self.poll(cx, traffic)
+            meter.leave();
+            self.poll(cx, traffic, meter)
         })
         .await
     }
 
-    /// From client to broker, and from broker to client.
-    #[must_use]
-    pub fn moved(&self) -> (Moved, Moved) {
-        (self.up.moved(), self.down.moved())
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, traffic: &Traffic) -> Poll<Ending> {
+    fn poll(&mut self, cx: &mut Context<'_>, traffic: &Traffic, meter: &Meter) -> Poll<Ending> {
         loop {
-            self.poll_up(cx, &traffic.up);
-            self.poll_down(cx, &traffic.down);
+            self.poll_up(cx, &Ledger::new(Direction::Up, traffic, meter));
+            self.poll_down(cx, &Ledger::new(Direction::Down, traffic, meter));
             if self.up.is_told() || self.down.is_told() {
                 // Nothing else would wake us for what it has to do now.
                 continue;
@@ -165,13 +166,13 @@ impl Tunnel {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.check_time(Instant::now());
+            self.check_time(Instant::now(), meter);
         }
     }
 
-    fn poll_up(&mut self, cx: &mut Context<'_>, flow: &Flow) {
-        let before = self.up.moved().bytes;
-        while let Poll::Ready(progress) = self.up.poll(cx, &mut self.client, &mut self.broker, flow) {
+    fn poll_up(&mut self, cx: &mut Context<'_>, ledger: &Ledger<'_>) {
+        let before = ledger.bytes();
+        while let Poll::Ready(progress) = self.up.poll(cx, &mut self.client, &mut self.broker, ledger) {
             match progress {
                 Ok(Progress::Shut) => break,
                 // Half-close is passed on; without a DISCONNECT, so that a vanished client's Will fires.
@@ -193,8 +194,8 @@ impl Tunnel {
                 Err(Fault::Violation(Violation::Packet(error))) => self.part(Ending::ClientPacket(error)),
             }
         }
-        if self.up.moved().bytes != before {
-            self.heard = Instant::now();
+        if ledger.bytes() != before {
+            ledger.hear(Instant::now());
         }
         let answer = self.up.course_mut().take_answer();
         if self.up.course().said_close() && self.ending.is_none() {
@@ -212,8 +213,8 @@ impl Tunnel {
         }
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>, flow: &Flow) {
-        while let Poll::Ready(progress) = self.down.poll(cx, &mut self.broker, &mut self.client, flow) {
+    fn poll_down(&mut self, cx: &mut Context<'_>, ledger: &Ledger<'_>) {
+        while let Poll::Ready(progress) = self.down.poll(cx, &mut self.broker, &mut self.client, ledger) {
             match progress {
                 Ok(Progress::Shut) => break,
                 Ok(Progress::SourceEnded) => self.lose_broker(Ending::BrokerClosed),
@@ -274,7 +275,8 @@ impl Tunnel {
 
     /// The same, because somebody asked. Where its Will is not to fire, the broker gets a DISCONNECT in the
     /// client's place, once the client's packet is whole: a client that stops within one has its Will fired.
-    fn part_as_asked(&mut self, ending: Ending, will: Will) {
+    fn part_as_asked(&mut self, asked: Asked) {
+        let (ending, will) = Ending::asked(asked);
         if will == Will::Suppress && !self.up.course().said_goodbye() {
             let disconnect = self.up.course().frame_packet(&mqtt::DISCONNECT);
             self.up.leave_then_discard(disconnect);
@@ -323,11 +325,12 @@ impl Tunnel {
     }
 
     /// The timer fired: act on the limits that are reached, and arm it for the next.
-    fn check_time(&mut self, now: Instant) {
+    fn check_time(&mut self, now: Instant, meter: &Meter) {
         let stalled = |since: Option<Instant>| since.is_some_and(|since| since + self.patience.stall <= now);
         // A client whose bytes we can't take because the broker stalls is not silent.
+        let silent_since = meter.heard().max(meter.began() + Duration::from_millis(self.joined.into()));
         let silent_at =
-            self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| self.heard + idle);
+            self.patience.idle.filter(|_| self.up.stalled().is_none()).map(|idle| silent_since + idle);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.up.abandon();
             self.down.abandon();

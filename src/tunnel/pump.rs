@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::buffer::{self, Buffer};
 use super::course::{Boundary, Course, Violation};
-use super::{Flow, Moved};
+use super::ledger::Ledger;
+use crate::mqtt::PacketStart;
 use crate::net::{Rest, Stream};
 
 /// What a session reads at first: one full TLS record (RFC 8446, 5.1).
@@ -75,7 +76,6 @@ pub(super) struct Pump {
     stalled: Option<Instant>,
     /// How much the next read may bring: it follows what flows, and falls when the sink stalls.
     room: usize,
-    moved: Moved,
 }
 
 /// How a direction came to an end.
@@ -112,7 +112,6 @@ impl Pump {
             unflushed: false,
             stalled: None,
             room: ROOM,
-            moved: Moved::default(),
         }
     }
 
@@ -122,7 +121,7 @@ impl Pump {
         cx: &mut Context<'_>,
         source: &mut Stream,
         sink: &mut Stream,
-        flow: &Flow,
+        ledger: &Ledger<'_>,
     ) -> Poll<Result<Progress, Fault>> {
         self.told = false;
         let mut reads = 0;
@@ -142,7 +141,7 @@ impl Pump {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                _ => match self.poll_read(cx, source, flow) {
+                _ => match self.poll_read(cx, source, ledger) {
                     Poll::Ready(read) => {
                         reads += 1;
                         if read? == 0 {
@@ -253,11 +252,6 @@ impl Pump {
         self.stalled
     }
 
-    /// What was read so far.
-    pub(super) fn moved(&self) -> Moved {
-        self.moved
-    }
-
     fn poll_write(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
         loop {
             let Some(window) = &mut self.window else {
@@ -325,7 +319,7 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Stream,
-        flow: &Flow,
+        ledger: &Ledger<'_>,
     ) -> Poll<Result<usize, Fault>> {
         // Borrowed for the read alone: when nothing has come it goes back at once.
         let mut buffer = Buffer::borrow();
@@ -344,16 +338,16 @@ impl Pump {
         if count == 0 {
             return Poll::Ready(Ok(0));
         }
-        self.moved.bytes += count as u64;
-        flow.add_bytes(count);
+        ledger.add_bytes(count);
         let read = room.start..room.start + count;
         if read.end == room.end {
             self.room = (2 * self.room).min(buffer::SIZE);
         }
-        let ready = self.course.follow(&mut buffer, read, |packet| {
-            self.moved.packets += 1;
-            flow.add_packet(packet.packet_type);
-        });
+        let ready = if ledger.is_tapped() {
+            ledger.follow_tapped(&mut self.course, &mut buffer, read)
+        } else {
+            self.course.follow(&mut buffer, read, |packet: PacketStart| ledger.add_packet(packet))
+        };
         let ready = ready.map_err(Fault::Violation)?;
         if !ready.is_empty() {
             self.window = Some(Window { buffer, start: ready.start, end: ready.end });

@@ -11,6 +11,7 @@ use super::broker::Broker;
 use super::client;
 use super::gateway::{Gateway, pool};
 use super::goodbye::{Goodbye, most_in_a_second};
+use super::process::End;
 use super::report::Report;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> Result<()> {
     let even = most <= configured * 1.1 && last <= window + SECOND;
     report.expect("goodbyes keep to their rate, to a tenth", &figures, even);
 
-    let status = status?;
-    report.expect("the gateway ends with 0", &format!("{status} after {took:.1?}"), status.code() == Some(0));
+    let end = status?;
+    report.expect("the gateway ends with 0", &format!("{end:?} after {took:.1?}"), end == End::Exit(0));
     Ok(())
 }

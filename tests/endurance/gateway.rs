@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -12,15 +12,16 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Options;
 use super::certificate::{Authority, Certificate};
 use super::client::Door;
+use super::process::{End, Process};
 
 /// What the admin listener, or the start, may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,10 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often we look whether something has happened that nobody tells of.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A gateway at work; dropped, it is killed.
+/// What an upgrade may take, until the next process serves.
+const UPGRADE: Duration = Duration::from_secs(60);
+
+/// A gateway at work; dropped, its process is killed.
 pub(crate) struct Gateway {
-    child: Child,
-    pid: Pid,
+    program: PathBuf,
+    /// The one that serves.
+    process: Process,
     folder: TempDir,
     pub(crate) door: Door,
     pub(crate) authority: Authority,
@@ -59,21 +64,13 @@ impl Gateway {
         let file = folder.path().join("brokergate.toml");
         fs::write(&file, toml(address, folder.path(), &certificate, rest))?;
         let log = File::create(folder.path().join("log"))?;
-        let child = Command::new(&options.gateway)
-            .args(["run".as_ref(), "--config".as_ref(), file.as_os_str()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("{} does not start", options.gateway.display()))?;
-        let id = child.id().context("the gateway has ended already")?;
-        let pid = Pid::from_raw(i32::try_from(id)?).context("no process id")?;
-        let mut gateway = Self { child, pid, folder, door, authority, certificate };
+        let process = start(&options.gateway, &file, log)?;
+        let program = options.gateway.clone();
+        let mut gateway = Self { program, process, folder, door, authority, certificate };
         let began = Instant::now();
         while !matches!(gateway.get("/ready").await, Ok((StatusCode::OK, _))) {
-            if let Some(status) = gateway.child.try_wait()? {
-                bail!("the gateway ended with {status}: {}", gateway.complaints().join("\n"));
+            if let Some(end) = gateway.process.look()? {
+                bail!("the gateway ended: {end:?}: {}", gateway.complaints().join("\n"));
             }
             ensure!(began.elapsed() < PATIENCE, "the gateway was not ready after {PATIENCE:?}");
             tokio::time::sleep(LOOK).await;
@@ -88,7 +85,7 @@ impl Gateway {
 
     /// Write this as its configuration.
     pub(crate) fn write(&self, text: &str) -> Result<()> {
-        let file = self.folder.path().join("brokergate.toml");
+        let file = self.file();
         let next = file.with_extension("next");
         fs::write(&next, text)?;
         Ok(fs::rename(next, file)?)
@@ -101,14 +98,28 @@ impl Gateway {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill_process(self.pid, signal)?)
+        self.process.signal(signal)
     }
 
-    /// Its exit code, once it has ended.
-    pub(crate) async fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
-        Ok(timeout(within, self.child.wait())
-            .await
-            .with_context(|| format!("it runs after {within:?}"))??)
+    /// How it ended, once it has.
+    pub(crate) async fn ended(&mut self, within: Duration) -> Result<End> {
+        self.process.ended(within).await
+    }
+
+    /// Let a new process take over, as an operator would; the one before, which leaves.
+    pub(crate) async fn upgrade(&mut self) -> Result<Process> {
+        let mut command = Command::new(&self.program);
+        let command = command.args(["upgrade".as_ref(), "--config".as_ref(), self.file().as_os_str()]);
+        let output = timeout(UPGRADE, command.kill_on_drop(true).output());
+        let output = output.await.with_context(|| format!("the command runs after {UPGRADE:?}"))??;
+        let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.success(), "the command ended with {}: {words}", output.status);
+        let next = self.status().await?.pid;
+        ensure!(
+            next != self.process.id(),
+            "process {next} serves as before, though the command says: {words}"
+        );
+        Ok(std::mem::replace(&mut self.process, Process::of(next)?))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, String)> {
@@ -176,21 +187,18 @@ impl Gateway {
         Ok(found.state)
     }
 
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("brokergate.toml")
+    }
+
     /// Its memory in bytes: PSS.
     pub(crate) fn memory(&self) -> Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid.as_raw_nonzero()))?;
-        let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss line")?;
-        Ok(pss.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        self.process.memory()
     }
 
     /// Its time on a core.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        self.process.cpu()
     }
 
     /// The lines of its log that a person should read.
@@ -199,6 +207,18 @@ impl Gateway {
         let lines = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN"));
         lines.map(str::to_owned).collect()
     }
+}
+
+/// Start `program` by `file`; what it logs goes to `log`.
+fn start(program: &Path, file: &Path, log: File) -> Result<Process> {
+    let child = std::process::Command::new(program)
+        .args(["run".as_ref(), "--config".as_ref(), file.as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("{} does not start", program.display()))?;
+    Process::of(child.id())
 }
 
 fn admin(folder: &Path) -> PathBuf {

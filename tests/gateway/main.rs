@@ -20,6 +20,7 @@ mod instructions;
 mod limits;
 mod memory;
 mod reload;
+mod roster;
 mod session;
 mod status;
 mod torture;

@@ -6,7 +6,10 @@ mod wire;
 use std::time::Duration;
 
 use brokergate::mqtt::{Level, PacketType};
-use brokergate::tunnel::{Ending, Ends, Flow, Framing, Patience, Traffic, Tunnel};
+use brokergate::tunnel::{
+    COPIED, Direction, Ending, Ends, Flow, Framing, Meter, Moved, Onlooker, Patience, Seen, Traffic, Tunnel,
+    tap,
+};
 use proptest::prelude::*;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -199,13 +202,22 @@ impl Case {
         };
         let traffic = Traffic::default();
         let mut tunnel = Tunnel::new(ends, PATIENT);
+        let meter = Meter::new();
+        let (copies, onlooker) = tap();
+        // What is counted and moved is the same with and without.
+        let is_tapped = sent_up.len().is_multiple_of(2);
+        match is_tapped {
+            true => meter.tap(copies).unwrap(),
+            false => drop(copies),
+        }
         let carried = async {
-            let ending = tunnel.run(std::future::pending(), &traffic).await;
-            let moved = tunnel.moved();
+            let ending = tunnel.run(std::future::pending(), &traffic, &meter).await;
+            meter.end(ending.label());
             // Its streams close with it.
             drop(tunnel);
-            (ending, moved)
+            ending
         };
+
         let client = async {
             let (mut read, mut write) = client.split();
             let said = async {
@@ -222,8 +234,8 @@ impl Case {
             write.shutdown().await.unwrap();
             heard
         };
-        let ((ending, (moved_up, moved_down)), client_heard, broker_heard) =
-            tokio::join!(carried, client, broker);
+        let (ending, client_heard, broker_heard, looked_on) =
+            tokio::join!(carried, client, broker, look_on(onlooker));
 
         match self.framing {
             Framing::WebSocket => self.check_passed(&up, &sent_up, &sent_down, &broker_heard, &client_heard),
@@ -234,11 +246,15 @@ impl Case {
         let said = |types: &[PacketType]| types.contains(&PacketType::Disconnect);
         let by_broker = ending == Ending::BrokerClosed && said(&self.down.types) && !said(&self.up.types);
         assert!(ending == by_client || by_broker, "{ending:?}");
-        assert_eq!((moved_up.bytes, moved_up.packets), (sent_up.len() as u64, self.up.types.len() as u64));
-        assert_eq!(
-            (moved_down.bytes, moved_down.packets),
-            (sent_down.len() as u64, self.down.types.len() as u64)
-        );
+        let moved =
+            |bytes: &[u8], of: &Packets| Moved { bytes: bytes.len() as u64, packets: of.types.len() as u64 };
+        assert_eq!(meter.up(), moved(&sent_up, &self.up));
+        assert_eq!(meter.down(), moved(&sent_down, &self.down));
+        if is_tapped {
+            let (seen_up, seen_down) = looked_on;
+            check_seen(&seen_up, &self.up);
+            check_seen(&seen_down, &self.down);
+        }
         check_flow(&traffic.up, sent_up.len(), &self.up);
         check_flow(&traffic.down, sent_down.len(), &self.down);
     }
@@ -317,6 +333,29 @@ impl Pace {
             yield_now().await;
         }
     }
+}
+
+/// All that goes by, up and down.
+async fn look_on(mut onlooker: Onlooker) -> (Vec<Seen>, Vec<Seen>) {
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    while let Some(seen) = within("a packet", onlooker.next()).await {
+        if seen.direction == Direction::Up { up.push(seen) } else { down.push(seen) }
+    }
+    assert_eq!(onlooker.missed(), 0);
+    (up, down)
+}
+
+/// Each packet was seen, its beginning at least.
+fn check_seen(seen: &[Seen], packets: &Packets) {
+    let types: Vec<_> = seen.iter().map(|seen| seen.start.packet_type).collect();
+    assert_eq!(types, packets.types);
+    let mut end = 0;
+    for seen in seen {
+        end += seen.start.size as usize;
+        let body = &packets.bytes[end - seen.body_length as usize..end];
+        assert!(seen.body == body[..body.len().min(COPIED)], "{seen:?}");
+    }
+    assert_eq!(end, packets.bytes.len());
 }
 
 fn check_flow(flow: &Flow, bytes: usize, packets: &Packets) {

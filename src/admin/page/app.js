@@ -261,6 +261,39 @@ function controls(status) {
   }, drain];
 }
 
+// --- One client -----------------------------------------------------------------------------------------
+
+async function find() {
+  let sessions = [];
+  let words = "No session has this ClientID now.";
+  try {
+    const response = await fetch(`/sessions?client_id=${encodeURIComponent(byId("find-id").value)}`, { headers: authorization(), cache: "no-store" });
+    if (response.ok) ({ sessions } = await response.json());
+    else words = await response.text();
+  } catch {
+    words = "The gateway does not answer.";
+  }
+  put(byId("found-empty"), words);
+  follow(byId("found"), sessions, (it) => it.id, () => row([[""], [""], ["acts"]]), updateFound);
+}
+
+function updateFound(node, session) {
+  const [where, flow, acts] = node.children;
+  two(where, session.address, `${session.endpoint ?? "no broker yet"}, ${session.state}, here for ${span(session.age_seconds)}`);
+  two(flow, `${plural(session.packets_up, "packet")} up, ${count(session.packets_down)} down`, `heard ${span(session.idle_seconds)} ago`);
+  // What the client calls itself stays out of the question: it may be written to mislead.
+  const act = {
+    path: `/kick?session=${session.id}`, words: "Kick", title: "Send this client away?",
+    effect: `Session ${session.id}, from ${session.address}, gets a goodbye and is closed. The client may come back.`,
+  };
+  if (!acts.firstChild) acts.append(button("Kick…", () => confirm(act)));
+}
+
+byId("find").addEventListener("submit", (event) => {
+  event.preventDefault();
+  find();
+});
+
 // --- Control --------------------------------------------------------------------------------------------
 
 /** Ask the person, then the gateway; what that says is shown as it is. */
@@ -286,6 +319,7 @@ async function order(path, words) {
     say(`✖ ${words}: the gateway does not answer.`);
   }
   ask();
+  if (byId("find-id").value) find();
 }
 
 function say(words) {

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use super::super::terminal::{clean, cut, pad, size, span};
 use crate::admin::status::form::{Endpoint, State, Status, Upstream};
 
 /// Space left of what belongs to the line above.
@@ -53,15 +54,6 @@ pub(super) fn draw(status: &Status, look: Look) -> String {
     page.certificates(status);
     page.foot(status);
     page.text
-}
-
-/// `text` without anything that steers a terminal, or turns its direction.
-pub(super) fn clean(text: &str) -> String {
-    let steers = |sign: char| {
-        sign.is_control()
-            || matches!(sign, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|sign| if steers(sign) { '\u{fffd}' } else { sign }).collect()
 }
 
 struct Page {
@@ -306,20 +298,6 @@ fn widths(rows: &[(Color, [String; 6])], columns: usize) -> [usize; 6] {
     widths
 }
 
-fn pad(text: &str, width: usize) -> String {
-    let text = cut(text, width);
-    let missing = width.saturating_sub(text.chars().count());
-    text + &" ".repeat(missing)
-}
-
-/// No longer than `width`, with a sign where something is missing.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
 fn ago(then: &str, now: &str) -> String {
     match since_then(then, now) {
         passed if passed == "0 s" => "now".to_owned(),
@@ -334,31 +312,8 @@ fn since_then(then: &str, now: &str) -> String {
     span(passed.as_secs())
 }
 
-/// Seconds as the two largest units.
-fn span(seconds: u64) -> String {
-    let units =
-        [("d", seconds / 86400), ("h", seconds / 3600 % 24), ("min", seconds / 60 % 60), ("s", seconds % 60)];
-    let parts: Vec<_> = units
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .take(2)
-        .map(|(unit, count)| format!("{count} {unit}"))
-        .collect();
-    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
-}
-
 fn rate(value: f64) -> String {
     if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
-}
-
-fn size(mut bytes: f64) -> String {
-    for unit in ["B", "KiB", "MiB"] {
-        if bytes < 1024.0 {
-            return if unit == "B" { format!("{bytes:.0} B") } else { format!("{bytes:.1} {unit}") };
-        }
-        bytes /= 1024.0;
-    }
-    format!("{bytes:.1} GiB")
 }
 
 #[cfg(test)]

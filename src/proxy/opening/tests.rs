@@ -6,6 +6,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::drain::Drain;
 use crate::mqtt::{ConnectError, Level};
 use crate::websocket::Mask;
 
@@ -14,9 +15,14 @@ const CONNECT: &[u8] = b"\x10\x0f\0\x04MQTT\x04\x02\0\x3c\0\x03one";
 /// Bytes that a CONNECT may take here.
 const MAX: usize = 1024;
 
+fn entry() -> Arc<Entry> {
+    let client = "192.0.2.1:50312".parse().unwrap();
+    Arc::new(Entry::new(client, &"brokers".into(), &Drain::new().watch(), false))
+}
+
 fn open() -> (UnixStream, Opening) {
     let (client, stream) = UnixStream::pair().unwrap();
-    (client, Opening::new(stream.into(), &[]))
+    (client, Opening::new(stream.into(), &[], entry()))
 }
 
 fn masked(opcode: Opcode, fin: bool, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
@@ -93,7 +99,7 @@ async fn a_connect_is_found_in_any_frames_and_nothing_behind_it_is_lost() {
         let sent = Sent::random(&mut random);
         let (mut client, stream) = UnixStream::pair().unwrap();
         let (early, late) = sent.bytes.split_at(random.usize(..=sent.bytes.len()));
-        let mut opening = Opening::new(stream.into(), early);
+        let mut opening = Opening::new(stream.into(), early, entry());
         client.write_all(late).await.unwrap();
         client.shutdown().await.unwrap();
         let (connect, packet) = opening.read_connect(MAX).await.unwrap();

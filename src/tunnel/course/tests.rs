@@ -36,7 +36,8 @@ fn follow(
         let room = course.room(buffer.len());
         let read = room.start..room.start + end - start;
         buffer[read.clone()].copy_from_slice(&bytes[start..end]);
-        let ready = course.follow(&mut buffer, read, |packet| packets.push(packet.packet_type))?;
+        let ready =
+            course.follow(&mut buffer, read, |packet: PacketStart| packets.push(packet.packet_type))?;
         written.extend_from_slice(&buffer[ready]);
         start = end;
     }

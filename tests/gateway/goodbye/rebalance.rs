@@ -103,8 +103,11 @@ async fn a_rebalance_by_client_id_moves_who_is_not_at_home() {
     let regulars = Regulars::at_second(&gate, "one", neighbours(40)).await;
     let moving = asked(&gate).await;
     assert!((8..=32).contains(&moving), "{moving}");
-    until("all who are not at home", || first.count() == moving).await;
-    assert_eq!(sessions(&gate).iter().sum::<usize>(), 40);
+    // A client may be back before its old session has ended on our side.
+    until("all who are not at home", || {
+        first.count() == moving && sessions(&gate).iter().sum::<usize>() == 40
+    })
+    .await;
     assert!(regulars.moves().iter().all(|moves| *moves <= 1), "{:?}", regulars.moves());
 }
 

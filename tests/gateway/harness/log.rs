@@ -9,7 +9,7 @@ static LINES: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(|| {
     let made = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_env_filter("access=info,brokergate::snapshot=info")
+        .with_env_filter("access=info,brokergate::snapshot=info,brokergate::admin=info")
         .with_writer(|| Lines)
         .try_init();
     assert!(made.is_ok(), "the log was begun by somebody else");

@@ -8,7 +8,7 @@ use brokergate::config::{CertificateFiles, ListenerTls, TlsVersion};
 use brokergate::mqtt::{Level, PacketType};
 use brokergate::net::Stream;
 use brokergate::tls::{accept, server_tls};
-use brokergate::tunnel::{Ending, Ends, Framing, Patience, Traffic, Tunnel};
+use brokergate::tunnel::{Ending, Ends, Framing, Meter, Patience, Traffic, Tunnel};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -156,10 +156,10 @@ async fn a_farewell_longer_than_the_stall_timeout_costs_no_turns() {
     sent.push(OpCode::Control(Control::Close), true, Some([5, 6, 7, 8]), &[3, 232]);
     client.write_all(&sent.wire).await.unwrap();
     let mut tunnel = Tunnel::new(ends(client_end, broker_end, Framing::WebSocket), patience);
-    let traffic = Traffic::default();
+    let (traffic, meter) = (Traffic::default(), Meter::new());
     let mut turns = 0;
     {
-        let mut run = pin!(tunnel.run(pending(), &traffic));
+        let mut run = pin!(tunnel.run(pending(), &traffic, &meter));
         let counted = poll_fn(|cx| {
             turns += 1;
             run.as_mut().poll(cx)
@@ -218,7 +218,7 @@ fn join(
     patience: Patience,
 ) -> JoinHandle<Ending> {
     let mut tunnel = Tunnel::new(ends(client, broker, framing), patience);
-    tokio::spawn(async move { tunnel.run(pending(), &Traffic::default()).await })
+    tokio::spawn(async move { tunnel.run(pending(), &Traffic::default(), &Meter::new()).await })
 }
 
 /// Send until nothing more is taken for a while, and say how much was.

@@ -179,4 +179,38 @@ export default [
       assert.equal(await page.locator('#login').isVisible(), false);
     },
   },
+  {
+    name: 'page: one client is found by its ClientID and kicked, also on a phone',
+    broker: 'mosquitto-tcp',
+    client: 'Chromium',
+    when: 'alone',
+    ms: 60_000,
+    async run(t) {
+      const gateway = await t.gateway(oneUpstream([(await t.mosquitto()).mqtt]));
+      const clientId = t.name('<b>Gerät</b> & \u202e');
+      const client = await t.connect('MQTT.js 5', { url: gateway.url(), clientId, version: 5 });
+      const { page, faults } = await openPage(t, gateway, { width: 320, scheme: 'dark' });
+      const find = async (name) => {
+        await page.locator('#find-id').fill(name);
+        await page.keyboard.press('Enter');
+      };
+      await find('nobody');
+      await page.locator('#found-empty', { hasText: 'No session has this ClientID' }).waitFor(patience);
+      await find(clientId);
+      const found = page.locator('#found tr');
+      await found.waitFor(patience);
+      assert.match(await found.innerText(), /127\.0\.0\.1:\d+.*open, here for .*0 packets up, 1 down.*heard/s);
+      assert.deepEqual(await faint(page), []);
+      assert.equal(await overflows(page), false);
+      await found.locator('button').click();
+      assert.match(await page.locator('dialog#ask').innerText(), /Send this client away\?.*from 127\.0\.0\.1:/s);
+      await page.locator('#ask-yes').click();
+      await within(15_000, 'the close', client.closed);
+      await page.locator('#said', { hasText: '1 session is asked to go' }).waitFor(patience);
+      await page.locator('#endings tr', { hasText: 'kicked' }).waitFor(patience);
+      await find(clientId);
+      await page.locator('#found-empty', { hasText: 'No session has this ClientID' }).waitFor(patience);
+      assert.deepEqual(faults, []);
+    },
+  },
 ];

@@ -1,0 +1,60 @@
+//! What a request's query asks for, and how a mistake in it is told.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use http::{Response, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::text;
+use crate::config::did_you_mean;
+use crate::drain::Will;
+use crate::net::Body;
+use crate::proxy::roster::SessionId;
+
+/// Why a request is not answered: the status, and words for a person.
+pub(super) type Refused = (StatusCode, String);
+
+/// Names and values, decoded.
+pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = Result<(&str, Cow<'_, str>), Refused>> {
+    query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8().map_err(|_| bad("a parameter is not UTF-8"))?;
+        Ok((name, value))
+    })
+}
+
+/// A name that means nothing here.
+pub(super) fn no_parameter<const N: usize>(name: &str, known: [&str; N]) -> Refused {
+    let near = did_you_mean(name, known);
+    bad(&format!("`{}` is no parameter here{near}", name.escape_debug()))
+}
+
+pub(super) fn will(value: &str) -> Result<Will, Refused> {
+    match value {
+        "fire" => Ok(Will::Fire),
+        "suppress" => Ok(Will::Suppress),
+        _ => Err(bad("will: write fire or suppress")),
+    }
+}
+
+pub(super) fn session(value: &str) -> Result<SessionId, Refused> {
+    value.parse().map_err(|_| bad("session: write its id as /sessions shows it, such as 0-37-5021"))
+}
+
+pub(super) fn bad(words: &str) -> Refused {
+    (StatusCode::BAD_REQUEST, words.to_owned())
+}
+
+pub(super) fn conflict(words: impl Display) -> Refused {
+    (StatusCode::CONFLICT, words.to_string())
+}
+
+/// Words for a person, whatever came of it.
+pub(super) fn answer(outcome: Result<String, Refused>) -> Response<Body> {
+    let (status, words) = match outcome {
+        Ok(words) => (StatusCode::OK, words),
+        Err(refused) => refused,
+    };
+    text(status, words + "\n")
+}
