@@ -2,7 +2,7 @@
 //! the sockets it listens on.
 //!
 //! A socket that is handed over is the same one in both processes, with one queue of clients that wait: whoever
-//! closes its copy loses nobody. Both talk over a Unix stream, the successor's standard input, in [words](Word):
+//! closes its copy loses nobody. Both talk over a Unix stream, the successor's standard input, in words (`Word`):
 //! the sockets → ready, or failed and why → serve → serving. Until "serve" nothing has changed.
 
 mod descriptors;
