@@ -16,6 +16,7 @@ use http::{Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendError;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -133,33 +134,35 @@ impl Looking {
         until: Instant,
         with_payload: bool,
     ) {
-        let told = timeout_at(until, self.tell_packets(&mut onlooker, &lines, with_payload)).await;
+        let told = timeout_at(until, self.tell_session(&mut onlooker, &lines, with_payload)).await;
         let reason = if told.is_ok() { onlooker.ending().unwrap_or_default() } else { "time_is_over" };
         let end = Line::End { time: now(), reason: reason.to_owned() };
         // Where the time is over it is said if that can be done at once.
         let _ = timeout_at(until, lines.send(written(&end))).await;
     }
 
-    /// Who does not take a line in time misses what does not fit into the queue meanwhile.
-    async fn tell_packets(&self, onlooker: &mut Onlooker, lines: &mpsc::Sender<Bytes>, with_payload: bool) {
+    /// Who does not take a line in time misses what does not fit into the queue meanwhile. An error where who asked
+    /// has left.
+    async fn tell_session(
+        &self,
+        onlooker: &mut Onlooker,
+        lines: &mpsc::Sender<Bytes>,
+        with_payload: bool,
+    ) -> Result<(), SendError<Bytes>> {
         let begin = Line::Begin { time: now(), session: Box::new(sessions::tell(self.id, &self.entry)) };
-        if lines.send(written(&begin)).await.is_err() {
-            return;
-        }
+        lines.send(written(&begin)).await?;
         while let Some(seen) = onlooker.next().await {
-            let missed = onlooker.missed();
-            if missed > 0
-                && lines.send(written(&Line::Missed { time: now(), packets: missed })).await.is_err()
-            {
-                return;
-            }
+            tell_missed(seen.missed, lines).await?;
             let level = self.entry.introduction().map_or(Level::V311, |it| it.level);
-            let packet = Line::Packet(Box::new(tell(&seen, level, with_payload)));
-            if lines.send(written(&packet)).await.is_err() {
-                return;
-            }
+            lines.send(written(&Line::Packet(Box::new(tell(&seen, level, with_payload))))).await?;
+            tell_missed(onlooker.missed(), lines).await?;
         }
+        tell_missed(onlooker.missed(), lines).await
     }
+}
+
+async fn tell_missed(packets: u64, lines: &mpsc::Sender<Bytes>) -> Result<(), SendError<Bytes>> {
+    if packets == 0 { Ok(()) } else { lines.send(written(&Line::Missed { time: now(), packets })).await }
 }
 
 /// What waits for the connection.

@@ -51,6 +51,8 @@ pub struct Seen {
     pub body_length: u32,
     /// Unmasked.
     pub body: Vec<u8>,
+    /// How many before it, in either direction, did not fit into the queue.
+    pub missed: u64,
 }
 
 /// The session's side.
@@ -71,6 +73,7 @@ pub struct Onlooker {
 /// What is told beside the queue.
 #[derive(Debug, Default)]
 struct Told {
+    /// Packets since the last one that fitted.
     missed: AtomicU64,
     ending: OnceLock<&'static str>,
 }
@@ -100,10 +103,11 @@ impl Onlooker {
         self.seen.recv().await
     }
 
-    /// How many packets did not fit into the queue since this was last asked.
+    /// How many packets did not fit into the queue behind the last one that was taken from it. While it holds
+    /// others they stand before the gap, whose size is told with the next that fits.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.told.missed.swap(0, Ordering::Relaxed)
+        if self.seen.is_empty() { self.told.missed.swap(0, Ordering::Relaxed) } else { 0 }
     }
 
     /// Why the session ended.
@@ -119,7 +123,7 @@ impl Tap {
         let (gathering, out) = self.side(direction);
         let room = COPIED.min(body_length as usize);
         let body = Vec::with_capacity(room);
-        let seen = Seen { direction, at: SystemTime::now(), start, body_length, body };
+        let seen = Seen { direction, at: SystemTime::now(), start, body_length, body, missed: 0 };
         if room == 0 {
             out.send(seen);
         } else {
@@ -157,9 +161,13 @@ impl Tap {
 
 impl Out {
     fn send(&self, seen: Seen) {
-        // Who has left is about to take the tap away.
-        if let Err(TrySendError::Full(_)) = self.seen.try_send(seen) {
-            self.told.missed.fetch_add(1, Ordering::Relaxed);
+        match self.seen.try_reserve() {
+            Ok(place) => place.send(Seen { missed: self.told.missed.swap(0, Ordering::Relaxed), ..seen }),
+            Err(TrySendError::Full(())) => {
+                self.told.missed.fetch_add(1, Ordering::Relaxed);
+            }
+            // Who has left is about to take the tap away.
+            Err(TrySendError::Closed(())) => {}
         }
     }
 }
@@ -235,6 +243,30 @@ mod tests {
         }
         assert_eq!((count, onlooker.missed(), onlooker.missed()), (WAITING, 12, 0));
         assert_eq!(onlooker.ending(), Some("client_closed"));
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_is_told_where_it_was() {
+        let (mut tap, mut onlooker) = tap();
+        let mut ping = |tap: &mut Tap| {
+            let start = PacketStart { packet_type: PacketType::Pingreq, flags: 0, size: 2 };
+            tap.begin(Direction::Up, start, 0);
+        };
+        (0..WAITING + 12).for_each(|_| ping(&mut tap));
+        let first = onlooker.next().await.unwrap();
+        assert_eq!((first.missed, onlooker.missed()), (0, 0), "those that wait came before the gap");
+        ping(&mut tap);
+        for _ in 1..WAITING {
+            assert_eq!((onlooker.next().await.unwrap().missed, onlooker.missed()), (0, 0));
+        }
+        assert_eq!(onlooker.next().await.unwrap().missed, 12);
+        assert_eq!(onlooker.missed(), 0);
+        // Behind the last one nothing has to come before it is told.
+        (0..WAITING + 5).for_each(|_| ping(&mut tap));
+        for _ in 0..WAITING {
+            assert_eq!((onlooker.missed(), onlooker.next().await.unwrap().missed), (0, 0));
+        }
+        assert_eq!(onlooker.missed(), 5);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ pub enum Line {
     },
     /// A packet goes by.
     Packet(Box<Packet>),
-    /// So many went by untold: they came faster than they were taken from here.
+    /// So many went by untold here, in either direction: they came faster than they were taken.
     Missed {
         /// When this was noticed.
         time: String,

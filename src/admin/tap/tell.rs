@@ -76,7 +76,7 @@ mod tests {
         let length = body.len() as u32;
         let start = PacketStart { packet_type: PacketType::Publish, flags, size: length + 2 };
         let (direction, at) = (Direction::Up, SystemTime::UNIX_EPOCH);
-        Seen { direction, at, start, body_length: length, body: body.to_vec() }
+        Seen { direction, at, start, body_length: length, body: body.to_vec(), missed: 0 }
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         let start = PacketStart { packet_type: PacketType::Subscribe, flags: 2, size: 10 };
         let body = b"\0\x02\0\x03a/#\x01".to_vec();
         let at = SystemTime::UNIX_EPOCH;
-        let seen = Seen { direction: Direction::Up, at, start, body_length: 8, body };
+        let seen = Seen { direction: Direction::Up, at, start, body_length: 8, body, missed: 0 };
         let json = serde_json::to_string(&tell(&seen, Level::V311, true)).unwrap();
         assert_eq!(
             json,
