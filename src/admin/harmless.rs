@@ -7,11 +7,15 @@ use serde_json::ser::Formatter;
 
 /// Whether a sign steers a terminal, turns the direction of text, or is not to be seen.
 pub(crate) const fn steers(sign: char) -> bool {
-    // C0, DEL and C1; soft hyphen; marks of direction, joiners and fillers; tags.
+    // C0, DEL and C1; line and paragraph separators, and annotations; and what Unicode has as
+    // Default_Ignorable_Code_Point: soft hyphen, marks of direction, joiners, fillers, variation selectors, tags.
     matches!(sign,
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}')
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}'..='\u{2029}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// `text` on one line: what would steer stands there as `\u{202e}`.
@@ -45,12 +49,18 @@ impl Formatter for Harmless {
         while let Some((at, sign)) = rest.char_indices().find(|(_, sign)| steers(*sign)) {
             writer.write_all(&rest.as_bytes()[..at])?;
             for unit in sign.encode_utf16(&mut [0; 2]) {
-                write!(writer, "\\u{unit:04x}")?;
+                writer.write_all(&escaped(*unit))?;
             }
             rest = &rest[at + sign.len_utf8()..];
         }
         writer.write_all(rest.as_bytes())
     }
+}
+
+/// `\u202e`. By its digits, for tens of thousands of them may be one ClientID, which is written in one turn.
+fn escaped(unit: u16) -> [u8; 6] {
+    let digit = |shift: u16| b"0123456789abcdef"[usize::from(unit >> shift & 0xF)];
+    [b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]
 }
 
 #[cfg(test)]
@@ -75,5 +85,9 @@ mod tests {
     fn what_is_shown_is_one_line_without_sequences() {
         assert_eq!(shown("\x1b[2J\u{202e}evil\r\n"), "\\u{1b}[2J\\u{202e}evil\\u{d}\\u{a}");
         assert_eq!(shown("Gerät-7 传感器"), "Gerät-7 传感器");
+        // Two names that look alike are told apart.
+        for unseen in ["\u{200b}", "\u{3164}", "\u{fe0f}", "\u{34f}", "\u{e0100}"] {
+            assert!(shown(&format!("sensor{unseen}")).starts_with("sensor\\u{"), "{unseen:?}");
+        }
     }
 }

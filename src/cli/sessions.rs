@@ -15,9 +15,11 @@ use crate::admin::sessions::form::{Page, Session};
 /// What the columns hold.
 const HEADS: [&str; 9] = ["session", "client", "address", "endpoint", "mqtt", "age", "idle", "up", "down"];
 
-/// The column that gives way where all are too wide, and how far.
+/// The column that gives way where all are too wide, and how far. Where there is no terminal whoever needs more
+/// than `WIDEST` has it whole: a ClientID may have 64 KiB, and would make every other line as long.
 const CLIENT: usize = 1;
 const NARROWEST: usize = 12;
+const WIDEST: usize = 64;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -109,11 +111,16 @@ pub(super) fn draw(page: &Page, columns: usize) -> String {
         }
     }
     let others: usize = widths.iter().sum::<usize>() - widths[CLIENT] + GAP.len() * (HEADS.len() - 1);
-    widths[CLIENT] = widths[CLIENT].min(columns.saturating_sub(others).max(NARROWEST));
+    let is_terminal = columns < usize::MAX;
+    let room = if is_terminal { columns.saturating_sub(others).max(NARROWEST) } else { WIDEST };
+    widths[CLIENT] = widths[CLIENT].min(room);
     let mut text = String::new();
     for row in &rows {
-        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| pad(cell, width)).collect();
-        let _ = writeln!(text, "{}", cut(line.join(GAP).trim_end(), columns));
+        let line = row.iter().zip(widths).map(|(cell, width)| match is_terminal {
+            true => pad(cell, width),
+            false => format!("{cell:<width$}"),
+        });
+        let _ = writeln!(text, "{}", cut(line.collect::<Vec<_>>().join(GAP).trim_end(), columns));
     }
     if page.next.is_some() {
         text.push_str("there may be more: narrow it down, or raise --limit\n");
@@ -194,5 +201,15 @@ there may be more: narrow it down, or raise --limit
             assert_eq!(drawn.lines().count(), 2);
             assert!(drawn.lines().all(|line| line.chars().count() <= columns));
         }
+    }
+
+    #[test]
+    fn one_endless_name_makes_one_line_long() {
+        let endless = "\x01".repeat(60_000);
+        let sessions = vec![session(Some("sensor-7")), session(Some(&endless)), session(Some("sensor-8"))];
+        let drawn = draw(&Page { sessions, next: None }, usize::MAX);
+        let lengths: Vec<_> = drawn.lines().map(str::len).collect();
+        assert!(lengths[1] < 250 && lengths[3] < 250, "{lengths:?}");
+        assert!(drawn.contains(&shown(&endless)), "whoever pipes it has it whole");
     }
 }
