@@ -15,10 +15,15 @@ use crate::proxy::roster::SessionId;
 /// Why a request is not answered: the status, and words for a person.
 pub(super) type Refused = (StatusCode, String);
 
-/// Names and values, decoded.
+/// Names and values, decoded. A name that comes twice is a mistake: one of its values would not count.
 pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = Result<(&str, Cow<'_, str>), Refused>> {
-    query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+    let mut names = Vec::new();
+    query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if names.contains(&name) {
+            return Err(bad(&format!("`{}` is there twice", name.escape_debug())));
+        }
+        names.push(name);
         let value = percent_decode_str(value).decode_utf8().map_err(|_| bad("a parameter is not UTF-8"))?;
         Ok((name, value))
     })

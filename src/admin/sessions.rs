@@ -147,7 +147,7 @@ pub(super) fn tell(id: SessionId, entry: &Entry) -> Session {
     Session {
         id: id.to_string(),
         client_id: introduction.map(|it| it.client_id.to_string()),
-        username: entry.shown_username().map(str::to_owned),
+        username: introduction.and_then(|it| it.username.as_deref()).map(str::to_owned),
         address: entry.client.to_string(),
         upstream: entry.upstream.to_string(),
         endpoint: endpoint.map(|endpoint| endpoint.name().to_string()),
@@ -265,6 +265,7 @@ mod tests {
             ("address=example.org", "an IP address"),
             ("clientid=a", "did you mean `client_id`?"),
             ("client_id=%ff", "not UTF-8"),
+            ("client_id=a&limit=7&client_id=b", "`client_id` is there twice"),
         ] {
             let (status, told) = Asks::read(Some(query)).unwrap_err();
             assert_eq!(status, 400);

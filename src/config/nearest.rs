@@ -29,9 +29,12 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     if let Some(alias) = ALIASES.iter().find(|(theirs, ours)| *theirs == word && known.contains(ours)) {
         return known.into_iter().find(|ours| *ours == alias.1);
     }
-    let reach = (word.chars().count() / 3).clamp(1, 3);
+    let length = word.chars().count();
+    let reach = (length / 3).clamp(1, 3);
     known
         .into_iter()
+        // However long a word is, it takes no longer than a name.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= reach)
         .map(|candidate| (distance(&word, &candidate.replace('-', "_")), candidate))
         .filter(|(distance, _)| *distance <= reach)
         .min_by_key(|(distance, _)| *distance)

@@ -112,7 +112,7 @@ impl Drop for Account {
         access::Session {
             client: entry.client,
             client_id: connect.map_or("", |connect| &connect.client_id),
-            username: entry.shown_username(),
+            username: connect.and_then(|connect| connect.username.as_deref()),
             protocol: connect.map_or("", |connect| connect.level.label()),
             keepalive: connect.map_or(0, |connect| connect.keepalive),
             upstream: &entry.upstream,

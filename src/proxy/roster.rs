@@ -61,8 +61,8 @@ pub struct Entry {
 pub struct Introduction {
     /// The ClientID, as the client chose it; may be empty.
     pub client_id: Box<str>,
-    /// The username; for those alone who may see it, see [`Entry::shown_username`].
-    pub(super) username: Option<Box<str>>,
+    /// The username, where the log may have it as well.
+    pub username: Option<Box<str>>,
     /// The protocol's version.
     pub level: Level,
     /// Seconds; 0 is none.
@@ -184,12 +184,6 @@ impl Entry {
         self.introduction.get()
     }
 
-    /// The username, where the log may have it as well.
-    #[must_use]
-    pub fn shown_username(&self) -> Option<&str> {
-        self.introduction().filter(|_| self.is_logged)?.username.as_deref()
-    }
-
     /// Who answered its CONNECT; `None` before.
     #[must_use]
     pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
@@ -205,7 +199,7 @@ impl Entry {
     pub fn introduce(&self, connect: &Connect) {
         let introduction = Introduction {
             client_id: connect.client_id.clone(),
-            username: connect.username.clone(),
+            username: connect.username.clone().filter(|_| self.is_logged),
             level: connect.level,
             keepalive: connect.keepalive,
         };
