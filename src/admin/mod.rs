@@ -288,8 +288,14 @@ async fn answer(request: &Request<Incoming>, served: &Served, who: &str) -> Resp
         ("/reload", &Method::POST) => control::reload(&served.asker).await,
         ("/drain", &Method::POST) => drain::drain(served, request.uri()).await,
         ("/resume", &Method::POST) => drain::resume(served, request.uri()).await,
-        ("/rebalance", &Method::POST) => drain::rebalance(served, request.uri()).await,
-        ("/kick", &Method::POST) => kick::kick(served, request.uri(), who).await,
+        ("/rebalance", &Method::POST) => {
+            let (served, uri) = (served.clone(), request.uri().clone());
+            to_the_end(async move { drain::rebalance(&served, &uri).await }).await
+        }
+        ("/kick", &Method::POST) => {
+            let (served, uri, who) = (served.clone(), request.uri().clone(), who.to_owned());
+            to_the_end(async move { kick::kick(&served, &uri, &who).await }).await
+        }
         ("/tap", &Method::POST) => tap::look_on(served, request.uri(), who).await,
         ("/upgrade", &Method::POST) => upgrade::upgrade(served).await,
         ("/reload" | "/drain" | "/resume" | "/rebalance" | "/kick" | "/tap" | "/upgrade", _) => {
@@ -312,6 +318,13 @@ async fn answer(request: &Request<Incoming>, served: &Served, who: &str) -> Resp
             text(StatusCode::NOT_FOUND, words)
         }),
     }
+}
+
+/// Carry out what takes turns, whether or not whoever asked waits for the answer: half done, it would be neither
+/// undone nor in the log.
+async fn to_the_end(order: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
+    let broken = |_| text(StatusCode::INTERNAL_SERVER_ERROR, "this broke; look at the gateway's log\n");
+    tokio::spawn(order).await.unwrap_or_else(broken)
 }
 
 impl Served {

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::harness::{
-    Broker, Client, Gate, KINDS, Kind, Message, Session, Visit, accepted, connect_v3, connect_v5, publish,
-    simple, until, within,
+    Broker, Client, Gate, KINDS, Kind, Message, Session, Visit, accepted, connect_v3, connect_v5, log,
+    publish, simple, until, within,
 };
 
 /// What the admin listener answers: the status and the body.
@@ -296,6 +296,18 @@ async fn all_sessions_of_a_client_are_kicked_and_counted_once() {
     client.say(&[0xC0, 0]).await;
     assert_eq!(visit.hear(2).await, [0xC0, 0]);
     assert_eq!(gate.metric("brokergate_sessions_ended_total{reason=\"drained\",by=\"gateway\"}"), 0.0);
+}
+
+#[tokio::test]
+async fn a_kick_is_finished_where_whoever_asked_hangs_up() {
+    log::keep();
+    let session = Session::open(Kind::Mqtt, &connect_v3("hung-up-on", 60), "").await;
+    let mut stream = TcpStream::connect(session.gate.admin()).await.unwrap();
+    let request = b"POST /kick?client_id=hung-up-on HTTP/1.1\r\nHost: localhost\r\nX-Brokergate: 1\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    drop(stream);
+    log::line(&["kicked by hand", "\"client_id\":\"hung-up-on\"", "\"kicked\":1"]).await;
+    session.ended("kicked", "gateway").await;
 }
 
 #[tokio::test]
