@@ -167,8 +167,8 @@ async fn before_there_is_a_broker_it_is_opening_and_its_silence_is_counted() {
     assert!(found.idle_seconds >= silent.idle_seconds, "{found:?}");
     client.say(&[0xC0, 0]).await;
     visit.hear(2).await;
-    let found = one(&gate, "", |it| it.packets_up == 1).await;
-    assert!(found.idle_seconds + 0.5 <= found.age_seconds, "{found:?}");
+    // That it was heard is written down behind what it said.
+    one(&gate, "", |it| it.packets_up == 1 && it.idle_seconds + 0.5 <= it.age_seconds).await;
 }
 
 #[tokio::test]
