@@ -4,7 +4,6 @@ mod at_work;
 pub mod control;
 mod drain;
 mod guard;
-pub(crate) mod harmless;
 mod kick;
 pub(crate) mod page;
 mod process;

@@ -15,11 +15,11 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use self::form::Session;
-use super::harmless::to_json;
 use super::query::{Refused, answer, bad, no_parameter, pairs};
 use crate::net::{Body, full};
 use crate::proxy::Shared;
 use crate::proxy::roster::{Cursor, Entry, Roster, SessionId};
+use crate::telemetry::harmless::to_json;
 
 /// Sessions of a page: where the request does not say, and at most.
 const USUAL: usize = 100;

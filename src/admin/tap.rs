@@ -25,13 +25,13 @@ use tracing::info;
 use self::form::Line;
 use self::tell::{date, tell};
 use super::Served;
-use super::harmless::to_json;
 use super::query::{Refused, answer, bad, conflict, no_parameter, pairs, session};
 use super::sessions::{self, Wanted, slice};
 use crate::mqtt::Level;
 use crate::net::Body;
 use crate::permit::Permit;
 use crate::proxy::roster::{Cursor, Entry, Roster, SessionId};
+use crate::telemetry::harmless::to_json;
 use crate::tunnel::{Onlooker, tap};
 
 /// Taps at once.

@@ -8,9 +8,9 @@ use http::Method;
 
 use super::control::{AdminArguments, Gateway, query, runtime};
 use super::terminal::{cut, pad, size, size_of_terminal, span};
-use crate::admin::harmless::{shown, to_json};
 use crate::admin::sessions::MOST;
 use crate::admin::sessions::form::{Page, Session};
+use crate::telemetry::harmless::{shown, to_json};
 
 /// What the columns hold.
 const HEADS: [&str; 9] = ["session", "client", "address", "endpoint", "mqtt", "age", "idle", "up", "down"];
@@ -197,7 +197,7 @@ there may be more: narrow it down, or raise --limit
         hostile.username = Some("\x1b[31m\u{2066}root".into());
         for columns in [20, 80, 120, usize::MAX] {
             let drawn = draw(&Page { sessions: vec![hostile.clone()], next: None }, columns);
-            assert!(drawn.chars().all(|sign| sign == '\n' || !crate::admin::harmless::steers(sign)));
+            assert!(drawn.chars().all(|sign| sign == '\n' || !crate::telemetry::harmless::steers(sign)));
             assert_eq!(drawn.lines().count(), 2);
             assert!(drawn.lines().all(|line| line.chars().count() <= columns));
         }

@@ -8,8 +8,8 @@ use http::Method;
 
 use super::control::{AdminArguments, Gateway, query, runtime};
 use super::kick::WhichArguments;
-use crate::admin::harmless::shown;
 use crate::admin::tap::form::{Line, Packet};
+use crate::telemetry::harmless::shown;
 
 #[derive(Debug, Args)]
 pub(super) struct TapArguments {
@@ -138,9 +138,9 @@ fn clock(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::harmless::steers;
     use crate::admin::sessions::form::Session;
     use crate::admin::tap::form::Filter;
+    use crate::telemetry::harmless::steers;
 
     fn packet(packet_type: &str) -> Packet {
         let time = "2026-03-01T12:00:00.123Z".to_owned();

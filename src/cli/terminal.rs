@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use terminal_size::{Height, Width, terminal_size};
 
-use crate::admin::harmless::steers;
+use crate::telemetry::harmless::steers;
 
 /// How many columns and rows there are, where this is a terminal.
 pub(super) fn size_of_terminal() -> Option<(usize, usize)> {

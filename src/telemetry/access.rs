@@ -1,6 +1,6 @@
 //! The access log: one line a session and one a request, on the target `access`.
 //!
-//! Text that a client chose is escaped by the log's own formatter, so that it stays on its line.
+//! Text that a client chose is escaped by the log (`log.rs`), so that it stays on its line and steers no terminal.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -8,6 +8,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::harmless;
 use crate::config::{Log, LogFormat};
 
 /// Lines that wait for a slow standard error; what comes beyond is dropped rather than block.
@@ -18,18 +19,26 @@ const WAITING: usize = 65_536;
 const PAUSE: Duration = Duration::from_millis(20);
 const GATHERED: usize = 64 * 1024;
 
-/// Standard error, written to in batches.
-struct Gathered(BufWriter<io::Stderr>);
+/// Standard error, written to in batches, on a thread of its own.
+struct Gathered<W: Write> {
+    lines: BufWriter<W>,
+    format: LogFormat,
+}
 
-impl Write for Gathered {
+impl<W: Write> Write for Gathered<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write(line)
+        match self.format {
+            // What it has of clients is escaped, and on a terminal it has colours of ours.
+            LogFormat::Text => self.lines.write(line),
+            // JSON itself allows DEL, C1 and marks of direction as they are.
+            LogFormat::Json => harmless::write_line(&mut self.lines, line).map(|()| line.len()),
+        }
     }
 
     /// The writer's thread flushes when no line waits any more: then more may come.
     fn flush(&mut self) -> io::Result<()> {
         std::thread::sleep(PAUSE);
-        self.0.flush()
+        self.lines.flush()
     }
 }
 
@@ -48,7 +57,7 @@ static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 /// When the level is no filter. A log that was begun before is left as it is.
 pub fn start(config: &Log) -> Result<Guard, ParseError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
-    let lines = Gathered(BufWriter::with_capacity(GATHERED, io::stderr()));
+    let lines = Gathered { lines: BufWriter::with_capacity(GATHERED, io::stderr()), format: config.format };
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING).finish(lines);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
     // In tests the first gateway of a process begins the log for all.
@@ -91,5 +100,22 @@ impl std::fmt::Display for ErrorChain<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_calls_itself_steers_no_terminal_that_shows_the_log() {
+        let hostile = "\u{202e}\u{9b}31m\u{7f}\\\u{2066}\u{ad}\"Gerät";
+        let line = serde_json::json!({ "client_id": hostile }).to_string() + "\n";
+        let mut log = Gathered { lines: BufWriter::new(Vec::new()), format: LogFormat::Json };
+        log.write_all(line.as_bytes()).unwrap();
+        let written = String::from_utf8(log.lines.into_inner().unwrap()).unwrap();
+        assert!(written.trim_end_matches('\n').chars().all(|sign| !harmless::steers(sign)), "{written:?}");
+        let json: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!((json["client_id"].as_str(), written.matches('\n').count()), (Some(hostile), 1));
     }
 }

@@ -1,6 +1,7 @@
 //! What we say about ourselves: logs, the access log, and metrics.
 
 pub mod access;
+pub(crate) mod harmless;
 pub mod log;
 mod metrics;
 mod tally;

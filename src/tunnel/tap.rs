@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_missed_is_told_where_it_was() {
         let (mut tap, mut onlooker) = tap();
-        let mut ping = |tap: &mut Tap| {
+        let ping = |tap: &mut Tap| {
             let start = PacketStart { packet_type: PacketType::Pingreq, flags: 0, size: 2 };
             tap.begin(Direction::Up, start, 0);
         };

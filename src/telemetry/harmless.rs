@@ -41,20 +41,35 @@ struct Harmless;
 
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
-        // Nearly all there is (`roster-slice-listed`).
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return writer.write_all(text.as_bytes());
-        }
-        let mut rest = text;
-        while let Some((at, sign)) = rest.char_indices().find(|(_, sign)| steers(*sign)) {
-            writer.write_all(&rest.as_bytes()[..at])?;
-            for unit in sign.encode_utf16(&mut [0; 2]) {
-                writer.write_all(&escaped(*unit))?;
-            }
-            rest = &rest[at + sign.len_utf8()..];
-        }
-        writer.write_all(rest.as_bytes())
+        write_fragment(writer, text)
     }
+}
+
+/// A line of JSON that somebody else wrote: nothing but its strings can hold what steers.
+pub(crate) fn write_line(writer: &mut impl io::Write, line: &[u8]) -> io::Result<()> {
+    let (text, end) = line.strip_suffix(b"\n").map_or((line, &b""[..]), |text| (text, b"\n"));
+    match std::str::from_utf8(text) {
+        Ok(text) => write_fragment(writer, text)?,
+        Err(_) => writer.write_all(text)?,
+    }
+    writer.write_all(end)
+}
+
+/// A piece of a JSON string, of which quotes and backslashes were seen to.
+fn write_fragment<W: ?Sized + io::Write>(writer: &mut W, text: &str) -> io::Result<()> {
+    // Nearly all there is (`roster-slice-listed`).
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return writer.write_all(text.as_bytes());
+    }
+    let mut rest = text;
+    while let Some((at, sign)) = rest.char_indices().find(|(_, sign)| steers(*sign)) {
+        writer.write_all(&rest.as_bytes()[..at])?;
+        for unit in sign.encode_utf16(&mut [0; 2]) {
+            writer.write_all(&escaped(*unit))?;
+        }
+        rest = &rest[at + sign.len_utf8()..];
+    }
+    writer.write_all(rest.as_bytes())
 }
 
 /// `\u202e`. By its digits, for tens of thousands of them may be one ClientID, which is written in one turn.
