@@ -73,6 +73,8 @@ pub(super) enum ControlError {
          address? Name another by --admin"
     )]
     Unreachable { address: String, source: io::Error },
+    #[error("that is too much to ask for at once; name a session by its id in `brokergate sessions`")]
+    TooLong(#[source] http::Error),
     #[error("the answer from {address} broke off; look at the gateway's log")]
     Broken { address: String, source: Cause },
     #[error("{address} did not answer within {PATIENCE:?}; look at the gateway's log")]
@@ -180,33 +182,28 @@ impl Gateway {
     /// Ask, and wait for the answer's head.
     async fn send(&self, method: &Method, path: &str) -> Result<Response<Incoming>, ControlError> {
         let unreachable = |source| ControlError::Unreachable { address: self.to_string(), source };
+        // A path has no more than 64 KiB.
+        let request = self.request(method, path).map_err(ControlError::TooLong)?;
         let answered = match &self.address {
             AdminAddress::Tcp(address) => {
                 let stream = TcpStream::connect(reachable(*address)).await.map_err(unreachable)?;
-                self.exchange(stream, method, path).await
+                exchange(stream, request).await
             }
             AdminAddress::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-                self.exchange(stream, method, path).await
+                exchange(stream, request).await
             }
         };
         answered.map_err(|source| self.broken(source))
     }
 
-    async fn exchange(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        method: &Method,
-        path: &str,
-    ) -> Result<Response<Incoming>, Cause> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+    fn request(&self, method: &Method, path: &str) -> http::Result<Request<Empty<&'static [u8]>>> {
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, "localhost").header(HEADER, "1");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
         }
-        Ok(sender.send_request(request.body(Empty::<&[u8]>::new())?).await?)
+        request.body(Empty::new())
     }
 
     async fn in_time<T>(
@@ -220,6 +217,15 @@ impl Gateway {
     fn broken(&self, source: impl Into<Cause>) -> ControlError {
         ControlError::Broken { address: self.to_string(), source: source.into() }
     }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<&'static [u8]>>,
+) -> Result<Response<Incoming>, Cause> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
 }
 
 /// Status and words of an answer.

@@ -61,6 +61,8 @@ async fn more_than_one_is_kicked_only_if_that_is_meant() {
     drop(joined);
     until("leaving", || present(&gate) == 0).await;
     assert_eq!(run(&gate, &["kick", "--client-id", "other"]).await.0, Some(1));
+    let (code, text) = run(&gate, &["kick", "--client-id", &"a".repeat(66_000)]).await;
+    assert_eq!((code, text.contains("by its id")), (Some(1), true), "{text}");
     assert_eq!(run(&gate, &["kick"]).await.0, Some(2));
     assert_eq!(run(&gate, &["kick", "--client-id", "a", "--session", "0-0-1"]).await.0, Some(2));
 }
