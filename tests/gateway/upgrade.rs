@@ -253,6 +253,29 @@ async fn a_successor_whose_predecessor_is_killed_ends_too() {
 }
 
 #[tokio::test]
+async fn a_successor_whose_predecessor_is_gone_before_does_not_serve() {
+    let (family, crew) = (Family::new(), Crew::serve("").await);
+    family.configure(std::slice::from_ref(&crew.endpoint), "[reload]\nwatch = false");
+    let mut first = family.start().await;
+    // Of other addresses it could be a gateway of its own, which nobody ordered.
+    let text = std::fs::read_to_string(family.path("brokergate.toml")).unwrap();
+    let [plain, tls] = [family.plain, family.tls].map(|address| address.to_string());
+    family.write(
+        &text.replace(&plain, "127.0.0.1:0").replace(&tls, "[::1]:0").replace(&family.admin, "127.0.0.1:0"),
+    );
+    let program = env!("CARGO_BIN_EXE_brokergate");
+    family.replace_program(&format!(
+        "before=$PPID; while kill -0 $before; do sleep 0.01; done; exec {program} \"$@\""
+    ));
+    signal(first.id().unwrap(), "-USR2");
+    family.logged("a new process is to take over").await;
+    signal(first.id().unwrap(), "-KILL");
+    assert!(!within("the end", first.wait()).await.unwrap().success());
+    family.logged("hands over, but is gone").await;
+    family.only(&[]).await;
+}
+
+#[tokio::test]
 async fn an_admin_listener_on_a_unix_socket_is_handed_over() {
     let (family, crew) = (Family::on_unix_socket(), Crew::serve("").await);
     family.configure(std::slice::from_ref(&crew.endpoint), PATIENT);
