@@ -80,7 +80,6 @@ impl Upgrading {
                     sessions = left,
                     "handed over: the new process serves, this one drains"
                 );
-                self.journal.note(Outcome::HandedOver { pid });
                 let ours = std::process::id();
                 let words =
                     format!("process {pid} serves; process {ours} drains its {left} sessions and ends");
