@@ -4,6 +4,7 @@ use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -25,6 +26,9 @@ pub struct AtWork {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Life {
     connections: TaskTracker,
+    /// Nobody comes any more.
+    closed: CancellationToken,
+    /// Nobody is waited for any more.
     ends: CancellationToken,
 }
 
@@ -43,20 +47,21 @@ impl AtWork {
         self.listening.as_ref().map(|(_, (role, socket))| (role.clone(), socket.as_fd()))
     }
 
-    /// Stop to listen: whoever asks from now on asks the process that took over. Connections end with the answer
-    /// to what they have asked already.
+    /// Stop to listen: whoever comes from now on comes to the process that took over. Who is here already gets one more
+    /// answer where it had none, and else the one that is under way.
     pub async fn close(&mut self) {
         if let Some((accepting, _)) = self.listening.take() {
             accepting.abort();
             let _ = accepting.await;
         }
-        self.life.ends.cancel();
+        self.life.closed.cancel();
         self.life.connections.close();
     }
 
-    /// The same, and wait a second at most for the last answers.
+    /// The same, but for who has asked nothing yet, and wait a second at most for the last answers.
     pub async fn end(mut self) {
         self.close().await;
+        self.life.ends.cancel();
         let _ = timeout(LAST_ANSWERS, self.life.connections.wait()).await;
     }
 }
@@ -67,8 +72,12 @@ impl Life {
         self.connections.spawn(connection);
     }
 
-    /// Wait until connections are to end.
-    pub(super) async fn ends(&self) {
-        self.ends.cancelled().await;
+    /// Wait until a connection is to end: which `has_asked` something, or is not waited for any more.
+    pub(super) async fn ends(&self, has_asked: &Notify) {
+        self.closed.cancelled().await;
+        tokio::select! {
+            () = has_asked.notified() => {}
+            () = self.ends.cancelled() => {}
+        }
     }
 }

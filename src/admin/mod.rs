@@ -36,7 +36,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
@@ -258,7 +258,9 @@ fn user(stream: &UnixStream) -> String {
 fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, who: String, served: &Served) {
     let (served, stream) = (served.clone(), Hurried::new(stream));
     served.life.clone().spawn(async move {
+        let has_asked = Notify::new();
         let service = service_fn(|request| {
+            has_asked.notify_one();
             let (served, who) = (&served, &who);
             async move { Ok::<_, Infallible>(careful(answer(&request, served, who).await)) }
         });
@@ -269,8 +271,8 @@ fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, who: 
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            // Another process answers from now on. What was asked here is still answered here.
-            () = served.life.ends() => {
+            // Another process answers from now on. Who came here is still answered here.
+            () = served.life.ends(&has_asked) => {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await
             }

@@ -283,13 +283,22 @@ async fn an_admin_listener_on_a_unix_socket_is_handed_over() {
     let old = first.id().unwrap();
     // A session keeps the old one there.
     let _sessions = (join(&family, "one").await, join(&family, "two").await);
-    // A connection that somebody keeps ends with its next answer.
+    // Who came before is answered where it came to, and then hung up on.
     let socket = family.path("admin.sock");
+    let question = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut silent = tokio::net::UnixStream::connect(&socket).await.unwrap();
     let mut kept = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    kept.write_all(question).await.unwrap();
+    within("an answer", kept.read_exact(&mut [0; 12])).await.unwrap();
     let new = family.upgraded().await;
     assert_ne!(new, old);
     let mut rest = String::new();
     within("its end", kept.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.ends_with("\r\n\r\nlive\n"), "{rest}");
+    silent.write_all(question).await.unwrap();
+    let mut answer = String::new();
+    within("an answer", silent.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("live\n"), "{answer}");
     for _ in 0..3 {
         assert_eq!(family.status().await.pid, new, "the old one does not answer");
     }
