@@ -70,7 +70,8 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
                 Order::Drain(terms) => {
                     info!("asked to drain, and to stay");
                     let delay = self.shared.snapshot.load().config.drain.delay;
-                    let mut draining = Draining::begin(&self.shared, &self.stage, terms, delay);
+                    self.stage.send_replace(Stage::Draining);
+                    let mut draining = Draining::begin(&self.shared, terms, delay);
                     ordered.answer(Ok("the gateway drains".to_owned()));
                     tokio::select! {
                         () = asked.as_mut() => return End::Asked(Some(draining)),
@@ -89,13 +90,16 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
         now: impl Future<Output = ()>,
     ) {
         let config = self.shared.snapshot.load().config.drain.clone();
-        let begin = |delay| Draining::begin(&self.shared, &self.stage, config.terms(), delay);
+        let begin = |delay| Draining::begin(&self.shared, config.terms(), delay);
         let mut draining = match end {
             End::Asked(by_hand) => {
                 info!("asked to stop: draining");
                 let longest = config.delay + config.window + config.grace + LAST;
                 self.upgrading.supervisor.tell(News::Stopping(longest)).await;
-                by_hand.unwrap_or_else(|| begin(config.delay))
+                by_hand.unwrap_or_else(|| {
+                    self.stage.send_replace(Stage::Draining);
+                    begin(config.delay)
+                })
             }
             End::HandedOver(HandedOver { ordered, words, naming }) => {
                 // Nobody is lost: who waits in the kernel waits at the next process.
@@ -108,7 +112,7 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
                     _ = async { tokio::join!(self.upgrading.settle(), naming) } => {}
                     () = asked => {}
                 }
-                // No load balancer has to notice anything.
+                // No load balancer has to notice anything: whoever still asks here is told that this address is ready.
                 begin(Duration::ZERO)
             }
         };

@@ -135,7 +135,8 @@ async fn who_is_asked_to_stop_does_not_wait_for_names() {
     let text = simple(&[by_address(1883)], &format!("{resolver}[admin]\nenabled = false"));
     let config = config::parse(Path::new("test.toml"), &text, &|_| None).unwrap();
     let gateway = Gateway::bind(config).unwrap();
-    within("the end", gateway.run(std::future::ready(()), std::future::pending())).await.unwrap();
+    let run = Box::pin(gateway.run(std::future::ready(()), std::future::pending()));
+    within("the end", run).await.unwrap();
 }
 
 #[tokio::test]

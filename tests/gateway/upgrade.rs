@@ -282,7 +282,7 @@ async fn an_admin_listener_on_a_unix_socket_is_handed_over() {
     let first = family.start().await;
     let old = first.id().unwrap();
     // A session keeps the old one there.
-    let _sessions = (join(&family, "one").await, join(&family, "two").await);
+    let (mut asked, _session) = (join(&family, "one").await, join(&family, "two").await);
     // Who came before is answered where it came to, and then hung up on.
     let socket = family.path("admin.sock");
     let question = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -295,10 +295,12 @@ async fn an_admin_listener_on_a_unix_socket_is_handed_over() {
     let mut rest = String::new();
     within("its end", kept.read_to_string(&mut rest)).await.unwrap();
     assert!(rest.ends_with("\r\n\r\nlive\n"), "{rest}");
-    silent.write_all(question).await.unwrap();
+    assert_eq!(asked.hear_close().await, Some(1001), "it drains");
+    drop(asked);
+    silent.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     within("an answer", silent.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("live\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ready\n"), "of this address: {answer}");
     for _ in 0..3 {
         assert_eq!(family.status().await.pid, new, "the old one does not answer");
     }
