@@ -26,9 +26,6 @@ pub struct AtWork {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Life {
     connections: TaskTracker,
-    /// Nobody comes any more.
-    closed: CancellationToken,
-    /// Nobody is waited for any more.
     ends: CancellationToken,
 }
 
@@ -54,14 +51,13 @@ impl AtWork {
             accepting.abort();
             let _ = accepting.await;
         }
-        self.life.closed.cancel();
+        self.life.ends.cancel();
         self.life.connections.close();
     }
 
-    /// The same, but for who has asked nothing yet, and wait a second at most for the last answers.
+    /// The same, and wait a second at most for the last answers.
     pub async fn end(mut self) {
         self.close().await;
-        self.life.ends.cancel();
         let _ = timeout(LAST_ANSWERS, self.life.connections.wait()).await;
     }
 }
@@ -72,12 +68,9 @@ impl Life {
         self.connections.spawn(connection);
     }
 
-    /// Wait until a connection is to end: which `has_asked` something, or is not waited for any more.
+    /// Wait until a connection is to end, which `has_asked` something.
     pub(super) async fn ends(&self, has_asked: &Notify) {
-        self.closed.cancelled().await;
-        tokio::select! {
-            () = has_asked.notified() => {}
-            () = self.ends.cancelled() => {}
-        }
+        self.ends.cancelled().await;
+        has_asked.notified().await;
     }
 }
