@@ -40,7 +40,7 @@ bench-check *WORDS:
 bench-accept *WORDS:
     cargo bench --locked --bench instructions -- --accept {{ WORDS }}
 
-# Whether Dockerfile, systemd units, composition and Kubernetes manifests hold together
+# Whether Dockerfile, systemd units, composition, Kubernetes manifests, alerts and dashboard hold together
 deploy:
     deploy/check
 

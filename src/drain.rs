@@ -8,7 +8,7 @@ mod order;
 mod round;
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -39,6 +39,8 @@ struct Inner {
     whole: Option<Drain>,
     /// The latest round of goodbyes.
     round: Mutex<Option<Arc<Round>>>,
+    /// Rounds that began, of this drain and of its parts.
+    rounds: [AtomicU64; 2],
     /// How many ages there were. Work knows the one it began in.
     age: AtomicU32,
 }
@@ -148,6 +150,8 @@ impl Drain {
     #[must_use]
     pub fn begin_after(&self, delay: Duration, terms: Terms) -> Arc<Round> {
         let round = Round::after(delay, terms);
+        let (counted, place) = self.0.whole.as_ref().map_or((self, 0), |whole| (whole, 1));
+        counted.0.rounds[place].fetch_add(1, Ordering::Relaxed);
         if let Some(before) = self.0.round().replace(Arc::clone(&round)) {
             before.cancel();
         }
@@ -203,6 +207,12 @@ impl Drain {
     pub fn progress(&self) -> Option<Progress> {
         let round = self.0.round().clone();
         round.map(|round| round.progress(self.work()))
+    }
+
+    /// How many rounds began: of this drain, and of its parts.
+    #[must_use]
+    pub fn rounds(&self) -> [u64; 2] {
+        self.0.rounds.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// A new age of the whole: what is at work began before it. See [`Member::is_older`].

@@ -24,10 +24,9 @@ use crate::handover::{Begin, HandoverError, Inherited, Journal, Outcome, Predece
 use crate::listener::{self, BindError, Bound, Listeners, ensure_open_files};
 use crate::proxy::{Rejection, Shared};
 use crate::reload::{Asker, Reloads, Source};
-use crate::snapshot::{BuildError, Snapshot};
+use crate::snapshot::{BuildError, Snapshot, Target};
 use crate::supervisor::{News, Supervisor};
-use crate::telemetry::Metrics;
-use crate::tunnel::Ending;
+use crate::telemetry::{Labels, Metrics};
 use crate::worker::Workers;
 
 /// A gateway whose addresses are bound, and that serves nobody yet.
@@ -89,8 +88,12 @@ impl Gateway {
     /// # Errors
     /// The first thing that does not do.
     pub fn bind_or_inherit(config: Config, inherited: &mut Inherited) -> Result<Self, StartError> {
-        let endings = Ending::all_labels();
-        let metrics = Metrics::build(&Rejection::LABELS, endings)?;
+        let metrics = Metrics::build(&Labels {
+            rejections: &Rejection::LABELS,
+            arrivals: listener::connection::REASONS,
+            targets: Target::LABELS,
+            stages: &Stage::LABELS,
+        })?;
         let sessions = Drain::new();
         let snapshot = Snapshot::build(Arc::new(config), &metrics, &sessions, None)?;
         let config = Arc::clone(&snapshot.config);

@@ -57,6 +57,12 @@ pub enum BuildError {
 }
 
 impl Target {
+    /// Every [`label`](Self::label), and the one for what has no target.
+    pub const LABELS: &[&'static str] = &["mqtt", "site", "backend", "redirect", Self::NONE];
+
+    /// The label of a request that leads nowhere.
+    pub const NONE: &'static str = "none";
+
     /// The word for it in logs and metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
@@ -110,6 +116,11 @@ impl Snapshot {
         let goodbyes = Goodbyes { sessions: sessions.clone(), terms: config.drain.terms() };
         let scouts = Scouts::send(&pools, &goodbyes);
         Ok(Self { config, routes: Routes::build(routes), pools, scouts })
+    }
+
+    /// Show in the metrics what it has: it is about to be the one at work.
+    pub fn go_to_work(&self) {
+        self.pools.values().for_each(|upstream| upstream.go_to_work());
     }
 
     /// Probe nobody and look up no name any more: the gateway has stopped.

@@ -111,8 +111,9 @@ impl Workers {
 impl Worker {
     fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
         let (inbox, incoming) = mpsc::unbounded_channel();
-        let (served, turns) = (Arc::new(AtomicUsize::new(0)), Turns::default());
+        let turns = Turns::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let served = shared.loads.open(runtime.handle());
         let (load, handle, ticked) = (Arc::clone(&served), runtime.handle().clone(), turns.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             runtime.block_on(work(incoming, shared, load, ticked));

@@ -6,6 +6,7 @@ mod drain;
 mod guard;
 pub(crate) mod harmless;
 mod kick;
+mod metrics;
 pub(crate) mod page;
 mod process;
 mod query;
@@ -48,12 +49,10 @@ use self::stall::Hurried;
 use crate::config::{self, AdminAddress};
 use crate::drain::Orders;
 use crate::handover::{Inherited, Journal, Role};
-use crate::mqtt::PacketType;
 use crate::net::{Body, full};
 use crate::permit::Cap;
 use crate::proxy::Shared;
 use crate::reload::Asker;
-use crate::tunnel::{Flow, Traffic};
 
 pub use self::at_work::AtWork;
 
@@ -77,6 +76,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every [`label`](Self::label).
+    pub const LABELS: [&'static str; 4] = ["starting", "ready", "draining", "drained"];
+
     /// The word for it in `/ready` and `/status`.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -307,7 +309,7 @@ async fn answer(request: &Request<Incoming>, served: &Served, who: &str) -> Resp
                 text(StatusCode::SERVICE_UNAVAILABLE, stage.label().to_owned() + "\n")
             }
         },
-        ("/metrics", _) => metrics(&served.shared),
+        ("/metrics", _) => metrics::answer(Arc::clone(&served.shared), stage).await,
         ("/status", _) => status::answer(served),
         ("/sessions", _) => sessions::list(&served.shared, request.uri()).await,
         (path, _) => page::file(path).unwrap_or_else(|| {
@@ -357,25 +359,6 @@ fn not_allowed(methods: &'static str) -> Response<Body> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {methods}\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
-}
-
-fn metrics(shared: &Shared) -> Response<Body> {
-    publish("up", |traffic| &traffic.up, shared);
-    publish("down", |traffic| &traffic.down, shared);
-    for upstream in shared.snapshot.load().pools.values() {
-        upstream.publish(Instant::now());
-    }
-    let mut response = text(StatusCode::OK, shared.metrics.render());
-    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, format);
-    response
-}
-
-fn publish(direction: &'static str, of: impl Fn(&Traffic) -> &Flow, shared: &Shared) {
-    let packets = PacketType::ALL.iter().map(|packet_type| {
-        (packet_type.label(), shared.traffic.sum(|traffic| of(traffic).packets(*packet_type)))
-    });
-    shared.metrics.traffic(direction, shared.traffic.sum(|traffic| of(traffic).bytes()), packets);
 }
 
 fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {

@@ -19,6 +19,7 @@ use super::{Accepted, Listener, Socket};
 use crate::drain::Watch;
 use crate::net::{Arrival, Stream, TlsFacts};
 use crate::proxy::{self, Arriving, Connection, Load, Rejection, Shared};
+use crate::telemetry::Metrics;
 use crate::tls::{self, AcceptError};
 
 /// A client on its way to the worker that serves it. A drain counts it from here on: none that was accepted is
@@ -64,6 +65,9 @@ pub async fn serve(handed: Handed, shared: Arc<Shared>, load: Load) {
     }
 }
 
+/// Every reason for which a connection never becomes a request.
+pub const REASONS: &[&str] = &Failure::LABELS;
+
 /// Why a connection never became a request.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -90,6 +94,20 @@ enum Failure {
 }
 
 impl Failure {
+    /// Every [`label`](Self::label), so that each series exists from the start.
+    const LABELS: [&'static str; 10] = [
+        "socket",
+        "preamble",
+        "tls",
+        "http_on_tls",
+        "tls_on_plain",
+        "timeout",
+        "closed",
+        "head_too_large",
+        "http",
+        "flood",
+    ];
+
     /// Whether somebody has to change a setting, of a client or a proxy: not the usual noise of a port.
     const fn is_setting(&self) -> bool {
         matches!(
@@ -144,10 +162,13 @@ async fn arrive(
     let admission = shared.admit(arrival.client.ip(), load).ok_or(Failure::Flood)?;
 
     let secured = tokio::select! {
-        secured = timeout_at(deadline, secure(stream, listener, deadline)) => secured,
+        secured = timeout_at(deadline, secure(stream, listener, &shared.metrics, deadline)) => secured,
         // Browsers connect ahead of need: a drain does not wait for what may never come.
         _ = watch.asked() => return Ok(()),
     };
+    if secured.is_err() && listener.tls.is_some() {
+        shared.metrics.tls_failed(AcceptError::TIMEOUT);
+    }
     let secured = secured.map_err(|_| Failure::Timeout)?;
     if matches!(secured, Err(Failure::HttpOnTls)) {
         shared.metrics.rejected(Rejection::HttpOnTls.label());
@@ -167,10 +188,12 @@ async fn arrive(
 async fn secure(
     stream: TcpStream,
     listener: &Listener,
+    metrics: &Metrics,
     deadline: Instant,
 ) -> Result<(Stream, Option<TlsFacts>), Failure> {
+    let count = |error: &AcceptError| metrics.tls_failed(error.label());
     match &listener.tls {
-        Some(config) => match tls::accept(stream, config).await {
+        Some(config) => match tls::accept(stream, config).await.inspect_err(count) {
             Ok((stream, facts)) => Ok((stream.into(), Some(facts))),
             Err(AcceptError::PlainHttp(stream)) => {
                 // Whether the client reads it is its own affair.

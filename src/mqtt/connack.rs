@@ -89,6 +89,33 @@ impl Connack {
         matches!(self.code, 3 | 0x88 | 0x89 | 0x9C)
     }
 
+    /// Every [`label`](Self::label), so that each series exists from the start.
+    pub const LABELS: [&'static str; 23] = [
+        "accepted",
+        "unsupported_protocol_version",
+        "identifier_rejected",
+        "server_unavailable",
+        "bad_username_or_password",
+        "not_authorized",
+        "unspecified_error",
+        "malformed_packet",
+        "protocol_error",
+        "implementation_specific_error",
+        "server_busy",
+        "banned",
+        "bad_authentication_method",
+        "topic_name_invalid",
+        "packet_too_large",
+        "quota_exceeded",
+        "payload_format_invalid",
+        "retain_not_supported",
+        "qos_not_supported",
+        "use_another_server",
+        "server_moved",
+        "connection_rate_exceeded",
+        "other",
+    ];
+
     /// A short name of the code, for a metric.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -19,6 +19,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V31, Self::V311, Self::V5];
+
     /// The version, as people write it.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -50,6 +50,7 @@ impl Account {
 
     /// The client has said who it is.
     pub(super) fn introduce(&mut self, connect: &Connect) {
+        self.shared.metrics.connect(connect.level);
         self.place.introduce(connect);
     }
 
@@ -57,13 +58,13 @@ impl Account {
     pub(super) fn commit(
         &mut self,
         endpoint: &Arc<Endpoint>,
-        metrics: Option<&EndpointMetrics>,
+        metrics: Option<&Arc<EndpointMetrics>>,
         first: &First,
     ) {
         self.shared.metrics.tally.connected();
-        self.shared.metrics.connect_seconds.record(self.place.meter.began().elapsed().as_secs_f64());
+        self.shared.metrics.connect_seconds.record(self.place.meter.began().elapsed());
         if let First::Connack(connack) = first {
-            self.shared.metrics.connack(connack.label());
+            self.shared.metrics.connack(connack);
         }
         if let Some(metrics) = metrics {
             metrics.opened.increment(1);

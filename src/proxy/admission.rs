@@ -1,8 +1,11 @@
 //! Who is let in: the caps on connections, in all and for each address.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use super::{Limit, Shard};
 use crate::config::Limits;
@@ -36,6 +39,40 @@ impl Drop for Load {
     }
 }
 
+/// What all workers serve, for whoever scrapes.
+#[derive(Debug, Default)]
+pub struct Loads(Mutex<Vec<(Arc<AtomicUsize>, Handle)>>);
+
+impl Loads {
+    /// One more worker: the connections that it has `served`, and its runtime.
+    pub fn open(&self, runtime: &Handle) -> Arc<AtomicUsize> {
+        let served = Arc::default();
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.push((Arc::clone(&served), runtime.clone()));
+        served
+    }
+
+    /// Of each worker: the connections that it serves, and how long it was busy in all.
+    #[must_use]
+    pub fn look(&self) -> Vec<(usize, Duration)> {
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each runtime has one thread.
+        let busy = |runtime: &Handle| runtime.metrics().worker_total_busy_duration(0);
+        workers.iter().map(|(served, runtime)| (served.load(Ordering::Relaxed), busy(runtime))).collect()
+    }
+}
+
+/// How many permits are out, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permits {
+    /// Connections that were let in: `limits.connections`.
+    pub connections: (usize, usize),
+    /// Connections over a cap, on their way to being told so.
+    pub refused: (usize, usize),
+    /// Addresses that hold connections under `limits.connections_per_address`.
+    pub addresses: usize,
+}
+
 /// The caps at work.
 #[derive(Debug)]
 pub(super) struct Caps {
@@ -63,9 +100,13 @@ impl Caps {
         }
     }
 
-    /// How many connections there are, and may be.
-    pub(super) fn connections(&self) -> (usize, usize) {
-        (self.connections.held(), self.connections.limit())
+    pub(super) fn permits(&self) -> Permits {
+        let of = |cap: &Cap| (cap.held(), cap.limit());
+        Permits {
+            connections: of(&self.connections),
+            refused: of(&self.told),
+            addresses: self.addresses.addresses(),
+        }
     }
 
     /// Other caps from now on. Who is in stays in.

@@ -32,7 +32,7 @@ use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::{ErrorChain, Metrics, access};
 use crate::tunnel::AllTraffic;
 
-pub use self::admission::{Admission, Load};
+pub use self::admission::{Admission, Load, Loads, Permits};
 pub use self::arriving::Arriving;
 pub use self::rejection::{Limit, Rejection};
 
@@ -49,6 +49,8 @@ pub struct Shared {
     pub sessions: Drain,
     /// What flows through sessions.
     pub traffic: AllTraffic,
+    /// What each worker serves.
+    pub loads: Loads,
     /// Who has come and not been answered yet.
     pub arrivals: Arrivals,
     /// Who they are.
@@ -99,6 +101,7 @@ impl Shared {
     /// Put a snapshot to work; `sessions` is what it was built with.
     #[must_use]
     pub fn new(snapshot: Snapshot, metrics: Arc<Metrics>, sessions: Drain) -> Arc<Self> {
+        snapshot.go_to_work();
         let caps = Caps::new(&snapshot.config.limits);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -106,6 +109,7 @@ impl Shared {
             drain: Drain::new(),
             sessions,
             traffic: AllTraffic::default(),
+            loads: Loads::default(),
             arrivals: Arrivals::default(),
             roster: Roster::default(),
             caps,
@@ -133,7 +137,13 @@ impl Shared {
     /// How many connections hold a permit, and how many may.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        self.caps.connections()
+        self.caps.permits().connections
+    }
+
+    /// How many permits are out, and how many there are.
+    #[must_use]
+    pub fn permits(&self) -> Permits {
+        self.caps.permits()
     }
 
     /// Other caps from now on. Who is in stays in.
@@ -179,7 +189,7 @@ pub async fn answer(request: Request<Incoming>, connection: &Connection) -> Resp
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let host = requested_host(&request).map(|host| host.map(Box::<str>::from));
     let snapshot = inner.shared.snapshot.load_full();
-    let mut to = "none";
+    let mut to = Target::NONE;
     let asked = host.as_ref().map(Option::as_deref).map_err(|&bad| bad);
     let answered = answer_or_reject(request, asked, inner, &snapshot, &mut to).await;
     // A session has taken it along.

@@ -235,10 +235,11 @@ impl Session {
         let began = Instant::now();
         let hello = Hello { arrival: Some(&self.arrival), headers };
         let pool = &self.upstream.pool;
-        let metrics = &self.account.shared.metrics;
+        let metrics = self.upstream.metrics(endpoint);
+        let count_failure = |reason| metrics.iter().for_each(|metrics| metrics.dial_failed(reason));
         let Dialled { stream, read, framing, returned } =
             picked.dial(pool, &hello).await.map_err(|error| {
-                metrics.dial_failed(pool.name(), endpoint.name(), error.label());
+                count_failure(error.label());
                 let words = ErrorChain(&error).to_string();
                 warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a dial failed");
                 endpoint.failed(words);
@@ -248,9 +249,7 @@ impl Session {
             endpoint.settled();
             info!(upstream = %pool.name(), endpoint = %endpoint.name(), "an endpoint is back");
         }
-        if let Some(metrics) = self.upstream.metrics(endpoint) {
-            metrics.dial_seconds.record(began.elapsed().as_secs_f64());
-        }
+        metrics.iter().for_each(|metrics| metrics.dial_seconds.record(began.elapsed()));
         if endpoint.is_closed() {
             // Its drain began while we dialled.
             return Err(NotTaken::Next);
@@ -258,7 +257,7 @@ impl Session {
         let patience = pool.config().connack_timeout;
         offered.store(true, Ordering::Relaxed);
         let answer = offer(stream, read, framing, level, packet, patience).await.map_err(|error| {
-            metrics.dial_failed(pool.name(), endpoint.name(), error.label());
+            count_failure(error.label());
             let words = ErrorChain(&error).to_string();
             warn!(upstream = %pool.name(), endpoint = %endpoint.name(), error = %words, "a broker did not take a CONNECT");
             endpoint.failed(words);

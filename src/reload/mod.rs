@@ -227,6 +227,7 @@ impl Reloads {
     fn put_to_work(&self, snapshot: Snapshot) -> Arc<Snapshot> {
         let shared = &self.shared;
         let new = Arc::new(snapshot);
+        new.go_to_work();
         let old = shared.snapshot.swap(Arc::clone(&new));
         let (before, after) = (&old.config, &new.config);
         shared.change_limits(&after.limits);

@@ -184,7 +184,7 @@ async fn probe_again_and_again(
         let began = Instant::now();
         let outcome = upstream.pool.probe(&endpoint, &probe, &client_id).await;
         let took = began.elapsed();
-        upstream.probed(&endpoint, &probe, took, &outcome);
+        upstream.probed(&endpoint, took, &outcome);
         let change = upstream.pool.tell_probe(&endpoint, &probe, outcome.is_ok());
         endpoint.probed(took, outcome.as_ref().err().map(|error| ErrorChain(error).to_string()));
         if change == Some(Change::Fell) && on_down == OnLoss::Drain {

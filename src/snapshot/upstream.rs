@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::config::{self, Probe};
-use crate::telemetry::{EndpointMetrics, Metrics};
+use crate::config;
+use crate::telemetry::{EndpointMetrics, LookUps, Metrics, UpstreamMetrics, number, whether};
 use crate::upstream::{BuildError, Changes, Endpoint, Found, Pool, ProbeError};
 
 /// By the endpoint's name.
-type Handles = BTreeMap<Arc<str>, EndpointMetrics>;
+type Handles = BTreeMap<Arc<str>, Arc<EndpointMetrics>>;
 
 /// A pool, and what is counted for its endpoints.
 #[derive(Debug)]
@@ -21,51 +21,72 @@ pub struct UpstreamAtWork {
     /// Where sessions go.
     pub pool: Pool,
     handles: ArcSwap<Handles>,
+    /// From when it goes to work on. Held while the handles follow the endpoints.
+    own: Mutex<Option<UpstreamMetrics>>,
+    look_ups: LookUps,
     metrics: Arc<Metrics>,
 }
 
 impl UpstreamAtWork {
     /// A pool with its counters.
     pub(super) fn new(pool: Pool, metrics: &Arc<Metrics>) -> Self {
-        let this = Self { pool, handles: ArcSwap::default(), metrics: Arc::clone(metrics) };
-        this.follow();
-        this
+        let names = pool.config().endpoints.iter().filter(|endpoint| endpoint.discover.is_some());
+        let look_ups = metrics.look_ups(pool.name(), names.map(|endpoint| &endpoint.name));
+        let (handles, own, metrics) = (ArcSwap::default(), Mutex::default(), Arc::clone(metrics));
+        Self { pool, handles, own, look_ups, metrics }
     }
 
-    /// The handles of an endpoint of this upstream.
-    #[must_use]
-    pub fn metrics(&self, endpoint: &Endpoint) -> Option<EndpointMetrics> {
-        self.handles.load().get(endpoint.name()).cloned()
+    /// Nothing is shown of it before: what a refused reload named must ring no alert.
+    pub fn go_to_work(&self) {
+        let mut own = self.own();
+        own.get_or_insert_with(|| self.metrics.upstream(self.pool.name()));
+        self.follow(own);
     }
 
-    /// The gauges of endpoints that `next` does not have say nothing any more.
+    /// The gauges of what `next` does not have say nothing any more.
     pub fn retire(&self, next: Option<&Self>) {
         match next {
             Some(next) => silence(&self.handles.load(), &next.handles.load()),
-            None => silence(&self.handles.load(), &Handles::new()),
-        }
-    }
-
-    /// Set the gauges of what is only looked at when scraped.
-    pub fn publish(&self, now: Instant) {
-        for endpoint in self.pool.endpoints().iter() {
-            if let Some(metrics) = self.metrics(endpoint) {
-                metrics.up.set(if endpoint.is_up(now) { 1.0 } else { 0.0 });
+            None => {
+                silence(&self.handles.load(), &Handles::new());
+                self.own().iter().for_each(UpstreamMetrics::retire);
             }
         }
     }
 
+    /// The handles of an endpoint of this upstream.
+    #[must_use]
+    pub fn metrics(&self, endpoint: &Endpoint) -> Option<Arc<EndpointMetrics>> {
+        self.handles.load().get(endpoint.name()).cloned()
+    }
+
+    /// Set the gauges of what is only looked at when scraped.
+    pub fn publish(&self, now: Instant) {
+        let pool = &self.pool;
+        let endpoints = pool.endpoints();
+        if let Some(own) = &*self.own() {
+            own.available.set(whether(pool.is_available(now)));
+            own.endpoints.set(number(endpoints.len()));
+            own.rebalancing.set(whether(pool.rebalancing().is_some()));
+        }
+        let slow_start = pool.config().slow_start;
+        for endpoint in endpoints.iter() {
+            let Some(metrics) = self.metrics(endpoint) else { continue };
+            let config = endpoint.config();
+            let share = f64::from(endpoint.share(slow_start, now)) / 100.0;
+            metrics.up.set(whether(endpoint.is_up(now)));
+            metrics.draining.set(whether(endpoint.is_closed() || endpoint.progress().is_some()));
+            metrics.weight.set(f64::from(config.weight.value()) * share);
+            metrics.permits.set(number(endpoint.sessions()));
+            metrics.permits_limit.set(config.max_sessions.map_or(f64::INFINITY, number));
+        }
+    }
+
     /// Count a probe.
-    pub(super) fn probed(
-        &self,
-        endpoint: &Endpoint,
-        probe: &Probe,
-        took: Duration,
-        outcome: &Result<(), ProbeError>,
-    ) {
-        let result = outcome.as_ref().map_or_else(ProbeError::label, |()| "passed");
-        let seconds = outcome.is_ok().then_some(took.as_secs_f64());
-        self.metrics.probed(self.pool.name(), endpoint.name(), probe.kind.label(), result, seconds);
+    pub(super) fn probed(&self, endpoint: &Endpoint, took: Duration, outcome: &Result<(), ProbeError>) {
+        if let Some(metrics) = self.metrics(endpoint) {
+            metrics.probed(outcome, took);
+        }
     }
 
     /// Count a look-up of the name of an endpoint that stands for many.
@@ -75,7 +96,7 @@ impl UpstreamAtWork {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => "timeout",
             Err(_) => "failed",
         };
-        self.metrics.looked_up(self.pool.name(), &endpoint.name, result);
+        self.look_ups.count(&endpoint.name, result);
     }
 
     /// Put the answer to a name to work.
@@ -85,33 +106,34 @@ impl UpstreamAtWork {
         found: Vec<Found>,
     ) -> Result<Changes, BuildError> {
         let changes = self.pool.adopt(endpoint, found)?;
-        self.follow();
+        let own = self.own();
+        if own.is_some() {
+            self.follow(own);
+        }
         Ok(changes)
     }
 
-    /// Let the handles follow the endpoints.
-    fn follow(&self) {
+    /// Let the handles follow the endpoints; one at a time.
+    fn follow(&self, _own: MutexGuard<'_, Option<UpstreamMetrics>>) {
         let known = self.handles.load();
-        let handles: Handles = self
-            .pool
-            .endpoints()
-            .iter()
-            .map(|endpoint| {
-                let name = endpoint.name();
-                let handles = known.get(name).cloned();
-                let handles = handles.unwrap_or_else(|| self.metrics.endpoint(self.pool.name(), name));
-                (Arc::clone(name), handles)
-            })
-            .collect();
+        let probe = self.pool.config().probe.as_ref().map(|probe| &probe.kind);
+        let make = |name| Arc::new(self.metrics.endpoint(self.pool.name(), name, probe));
+        let endpoints = self.pool.endpoints();
+        let handles = endpoints.iter().map(|endpoint| {
+            let name = endpoint.name();
+            let handles = known.get(name).cloned().unwrap_or_else(|| make(name));
+            (Arc::clone(name), handles)
+        });
+        let handles: Handles = handles.collect();
         silence(&known, &handles);
         self.handles.store(Arc::new(handles));
     }
+
+    fn own(&self) -> MutexGuard<'_, Option<UpstreamMetrics>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Who is not in `next` any more is neither up nor down: a gauge can't be taken back, and an alert must not
-/// ring for a broker that is gone.
 fn silence(known: &Handles, next: &Handles) {
-    for (_, gone) in known.iter().filter(|(name, _)| !next.contains_key(*name)) {
-        gone.up.set(f64::NAN);
-    }
+    known.iter().filter(|(name, _)| !next.contains_key(*name)).for_each(|(_, gone)| gone.retire());
 }

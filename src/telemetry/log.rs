@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -42,6 +42,9 @@ pub struct Guard {
 /// Changes the filter of the log that was begun. The process has one log, so this is one as well.
 static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
+/// Counts the lines that were dropped.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
 /// Begin to log for the whole process.
 ///
 /// # Errors
@@ -50,6 +53,7 @@ pub fn start(config: &Log) -> Result<Guard, ParseError> {
     let filter = EnvFilter::builder().parse(&config.level)?;
     let lines = Gathered(BufWriter::with_capacity(GATHERED, io::stderr()));
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING).finish(lines);
+    let _ = DROPPED.set(writer.error_counter());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(true);
     // In tests the first gateway of a process begins the log for all.
     let _ = match config.format {
@@ -68,6 +72,12 @@ pub fn start(config: &Log) -> Result<Guard, ParseError> {
         }
     };
     Ok(Guard { _writer: guard })
+}
+
+/// Lines that were dropped because standard error was slower.
+#[must_use]
+pub fn dropped_lines() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
 }
 
 /// Log by another level from now on; without effect on a log that somebody else began.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{AlertDescription, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,6 +36,48 @@ pub enum AcceptError {
     /// It speaks plain HTTP; here is its socket, to answer it.
     #[error("plain HTTP")]
     PlainHttp(TcpStream),
+}
+
+impl AcceptError {
+    /// Every [`label`](Self::label), and [`TIMEOUT`](Self::TIMEOUT).
+    pub const LABELS: [&'static str; 9] = [
+        "broken",
+        "closed",
+        "plain_http",
+        "certificate_refused",
+        "alert",
+        "incompatible",
+        "no_tls",
+        "violation",
+        Self::TIMEOUT,
+    ];
+
+    /// The label of a handshake that its caller did not wait for any longer.
+    pub const TIMEOUT: &'static str = "timeout";
+
+    /// The label in metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "broken",
+            Self::Closed => "closed",
+            Self::PlainHttp(_) => "plain_http",
+            // What a client says to a certificate that it does not trust (RFC 8446, 6.2).
+            Self::Tls(Error::AlertReceived(
+                AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA,
+            )) => "certificate_refused",
+            Self::Tls(Error::AlertReceived(_)) => "alert",
+            // No version, suite, group or protocol that both speak.
+            Self::Tls(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => "incompatible",
+            Self::Tls(Error::InvalidMessage(_)) => "no_tls",
+            Self::Tls(_) => "violation",
+        }
+    }
 }
 
 /// A TLS handshake with a client. What the client sends behind it is kept for the stream, and so are the

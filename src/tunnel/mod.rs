@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+pub use self::buffer::Held;
 pub use self::ending::{By, Ending};
 pub use self::meter::{Meter, Moved, NoTap};
 pub use self::tap::{COPIED, Direction, Onlooker, Seen, Tap, tap};

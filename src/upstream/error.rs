@@ -169,6 +169,19 @@ impl DialError {
         }
     }
 
+    /// Every [`label`](Self::label), so that each series exists from the start.
+    pub const LABELS: [&'static str; 9] = [
+        "resolve",
+        "connect",
+        "source_address",
+        "socket",
+        "proxy_protocol",
+        "tls",
+        "refused_client",
+        "upgrade",
+        "timeout",
+    ];
+
     /// The label in metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -71,6 +71,17 @@ pub enum OfferError {
 }
 
 impl OfferError {
+    /// Every [`label`](Self::label), so that each series exists from the start.
+    pub const LABELS: [&'static str; 7] = [
+        "closed_before_connack",
+        "connack_timeout",
+        "broke_before_connack",
+        "broker_frame",
+        "broker_packet",
+        "no_connack",
+        "elsewhere",
+    ];
+
     /// The metric label.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -54,6 +54,17 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// Every [`label`](Self::label) that a probe of a kind may have, so that each series exists from the start.
+    pub fn labels(kind: &ProbeKind) -> impl Iterator<Item = &'static str> + use<> {
+        let (offer, own): (&[_], &[_]) = match kind {
+            ProbeKind::Tcp => (&[], &[]),
+            ProbeKind::Mqtt(_) => (&OfferError::LABELS, &["refused"]),
+            ProbeKind::Http { .. } => (&[], &["status", "http"]),
+        };
+        let dial = DialError::LABELS.into_iter();
+        dial.chain(offer.iter().copied()).chain(own.iter().copied()).chain(["probe_timeout"])
+    }
+
     /// The label in metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {

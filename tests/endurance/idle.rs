@@ -14,8 +14,8 @@ use super::crowd::Crowd;
 use super::gateway::{Gateway, pool};
 use super::report::Report;
 
-/// What is asked of the admin listener.
-const PAGES: [&str; 2] = ["/metrics", "/status"];
+/// What is asked of the admin listener. For a ClientID that nobody has each session is looked at.
+const PAGES: [&str; 4] = ["/metrics", "/status", "/sessions?limit=100", "/sessions?client_id=nobody"];
 
 /// What a session may cost, in bytes of PSS: with what its last handshakes left behind.
 const MOST_MEMORY: f64 = 9.0 * 1024.0;

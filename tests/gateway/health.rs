@@ -153,9 +153,13 @@ async fn a_broker_that_dies_gets_no_client_until_it_is_back() {
         drop(join(&gate, &format!("during-{client}")).await);
     }
     assert_eq!(stays.count(), 5);
-    assert_eq!(gate.metric("brokergate_dials_failed_total"), 0.0);
     let text = gate.shared.metrics.render();
-    assert!(!text.contains("brokergate_dials_failed_total{"), "nobody dialled it: {text}");
+    let failed: Vec<_> =
+        text.lines().filter(|line| line.starts_with("brokergate_dials_failed_total{")).collect();
+    assert!(
+        failed.len() > 2 && failed.iter().all(|line| line.ends_with(" 0")),
+        "nobody dialled it: {failed:?}"
+    );
     until("the session it had to live on, alone", || gate.metric("brokergate_sessions") == 1.0).await;
     drop(before);
 

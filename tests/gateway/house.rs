@@ -6,9 +6,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brokergate::admin::Stage;
 use brokergate::config;
+use brokergate::listener::connection;
+use brokergate::mqtt::Connack;
 use brokergate::proxy::Rejection;
+use brokergate::snapshot::Target;
+use brokergate::tls::AcceptError;
 use brokergate::tunnel::Ending;
+use brokergate::upstream::{DialError, OfferError};
 
 /// A file of the source, past which a reader asks for two.
 const MOST_LINES: usize = 450;
@@ -173,24 +179,6 @@ fn sources() -> Vec<Source> {
 // --- The documentation's tables ------------------------------------------------------------------------
 
 #[test]
-fn the_manual_lists_every_metric() {
-    let text = read("src/telemetry/metrics.rs");
-    let mut described = BTreeSet::new();
-    for kind in ["counter", "gauge", "histogram"] {
-        let call = format!("describe_{kind}!(");
-        let names = text.split(&call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
-        described.extend(names.map(|name| (before_quote(name), kind.to_owned())));
-    }
-    let used: BTreeSet<String> = text
-        .split("\"brokergate_")
-        .skip(1)
-        .map(|rest| format!("brokergate_{}", before_quote(rest)))
-        .collect();
-    assert_eq!(first(&described), used, "metrics.rs describes other metrics than it counts");
-    assert_eq!(pairs("Metrics"), described);
-}
-
-#[test]
 fn the_manual_lists_every_ending() {
     let endings = Ending::all_labels().map(|(label, by)| (label.to_owned(), by.to_owned()));
     assert_eq!(pairs("Endings"), endings.collect());
@@ -202,10 +190,28 @@ fn the_manual_lists_every_rejection() {
 }
 
 #[test]
-fn the_manual_lists_why_arrivals_and_dials_fail() {
-    assert_eq!(first(&pairs("Arrivals that failed")), labels("src/listener/connection.rs"));
+fn the_manual_lists_why_arrivals_dials_and_handshakes_fail() {
+    let arrivals = labels("src/listener/connection.rs");
+    assert_eq!(set(connection::REASONS), arrivals);
+    assert_eq!(first(&pairs("Arrivals that failed")), arrivals);
     let dials = &labels("src/upstream/error.rs") | &labels("src/upstream/offer.rs");
+    assert_eq!(&set(&DialError::LABELS) | &set(&OfferError::LABELS), dials);
     assert_eq!(first(&pairs("Dials that failed")), dials);
+    let timeout = BTreeSet::from([AcceptError::TIMEOUT.to_owned()]);
+    assert_eq!(set(&AcceptError::LABELS), &labels("src/tls/accept.rs") | &timeout);
+    assert_eq!(first(&pairs("TLS handshakes that failed")), set(&AcceptError::LABELS));
+}
+
+#[test]
+fn closed_sets_of_labels_are_whole() {
+    assert_eq!(set(&Connack::LABELS), labels("src/mqtt/connack.rs"));
+    assert_eq!(set(&Stage::LABELS), labels("src/admin/mod.rs"));
+    let none = BTreeSet::from([Target::NONE.to_owned()]);
+    assert_eq!(set(Target::LABELS), &labels("src/snapshot.rs") | &none);
+}
+
+fn set(labels: &[&str]) -> BTreeSet<String> {
+    labels.iter().map(|label| (*label).to_owned()).collect()
 }
 
 /// The first two columns of the table under a heading of the manual, without their backticks.

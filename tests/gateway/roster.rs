@@ -196,7 +196,7 @@ async fn the_roster_forgets_whoever_is_cut_wherever_that_is() {
 #[tokio::test]
 async fn what_a_client_calls_itself_harms_nobody() {
     let hostile = "\x1b[2J\u{202e}\"\\\r\n\u{9b}31m\u{2066}传感器";
-    let session = Session::open(Kind::Mqtt, &connect_v5(hostile, 60), "").await;
+    let mut session = Session::open(Kind::Mqtt, &connect_v5(hostile, 60), "").await;
     let encoded =
         percent_encoding::utf8_percent_encode(hostile, percent_encoding::NON_ALPHANUMERIC).to_string();
     let (status, json) = ask(&session.gate, "GET", &format!("/sessions?client_id={encoded}")).await;
@@ -207,6 +207,7 @@ async fn what_a_client_calls_itself_harms_nobody() {
     assert_eq!(page.sessions[0].client_id.as_deref(), Some(hostile));
     let words = ask(&session.gate, "POST", &format!("/kick?client_id={encoded}")).await;
     assert_eq!(words, (200, "1 session is asked to go\n".to_owned()));
+    assert_eq!(session.client.hear_mqtt(4).await, [0xE0, 2, 0x98, 0]);
     session.ended("kicked", "gateway").await;
 }
 

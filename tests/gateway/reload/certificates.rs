@@ -112,7 +112,7 @@ async fn the_end_of_each_certificate_is_a_metric() {
     let expiry = |files: &Certificates| {
         let chain = files.path("chain.pem");
         gate.metric(&format!(
-            "brokergate_certificate_expiry_timestamp_seconds{{listener=\"edge\",certificate={chain:?}}}"
+            "brokergate_certificate_expiry_timestamp_seconds{{kind=\"listener\",name=\"edge\",certificate={chain:?}}}"
         ))
     };
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();

@@ -60,8 +60,11 @@ async fn an_address_in_our_own_way_is_named() {
     let (site, broker) = (Site::new(), Broker::listen().await);
     let gate = site.start(&site.text_with(&listener(site.plain, ""), &[broker.mqtt()], "")).await;
     let wide = SocketAddr::new([0, 0, 0, 0].into(), site.plain.port());
-    site.write(&site.text_with(&listener(wide, ""), &[broker.mqtt()], ""));
+    let other = "{ url = \"mqtt://127.0.0.1:1\", name = \"only-here\" }".to_owned();
+    site.write(&site.text_with(&listener(wide, ""), &[broker.mqtt(), other], ""));
     let refusal = gate.reload().await.unwrap_err();
+    // What was built for it is gone: an alert must not ring for what was never at work.
+    assert!(!gate.shared.metrics.render().contains("only-here"));
     let told = format!("can't listen on {wide} while this gateway listens on {}", site.plain);
     assert!(refusal.to_string().contains(&told), "{refusal}");
 }

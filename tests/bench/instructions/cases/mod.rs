@@ -4,9 +4,6 @@
 mod arrival;
 mod roster;
 mod stream;
-mod tunnel;
-
-use brokergate::tunnel::Framing;
 
 /// Told how often it was called before.
 pub(crate) type Operation = Box<dyn FnMut(usize)>;
@@ -40,13 +37,6 @@ pub(crate) const CASES: &[Case] = &[
     // One read of a TCP broker: 16 packets, or the middle of a large one.
     case("wrap-small", stream::wrap_small),
     case("wrap-large", stream::wrap_large),
-    // One message of 32 bytes through a session, to either kind of broker.
-    case("tunnel-passed", || {
-        tunnel::up(Framing::WebSocket, stream::small_frame(), stream::small_frame().len())
-    }),
-    case("tunnel-unwrapped", || {
-        tunnel::up(Framing::Raw, stream::small_frame(), stream::small_frame().len() - 6)
-    }),
     case("route-10", || arrival::route(10)),
     case("route-100", || arrival::route(100)),
     case("handshake-check", arrival::check),
@@ -59,8 +49,8 @@ pub(crate) const CASES: &[Case] = &[
     case("pick-least-sessions-3", || arrival::pick("least-sessions", 3)),
     case("pick-least-sessions-100", || arrival::pick("least-sessions", 100)),
     case("pick-client-id-3", || arrival::pick("client-id", 3)),
+    case("pick-client-id-100", || arrival::pick("client-id", 100)),
     // One slice of fifty thousand sessions: none is wanted, or all are.
     case("roster-slice", || roster::slice("client_id=sensor-x")),
     case("roster-slice-listed", || roster::slice("limit=1000")),
-    case("pick-client-id-100", || arrival::pick("client-id", 100)),
 ];

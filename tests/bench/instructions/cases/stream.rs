@@ -43,11 +43,6 @@ pub(super) fn small_frames(masked: bool) -> Vec<u8> {
     (0..64).flat_map(|number| frame(Opcode::Binary, &publish(32), mask(number))).collect()
 }
 
-/// A client's frame with one packet of 32 bytes of payload.
-pub(super) fn small_frame() -> Vec<u8> {
-    frame(Opcode::Binary, &publish(32), Some(Mask::new([0x37, 0xFA, 0x21, 0x3D])))
-}
-
 pub(super) fn large_frame() -> Vec<u8> {
     frame(Opcode::Binary, &publish(256 * 1024), Some(Mask::new([0x37, 0xFA, 0x21, 0x3D])))
 }
