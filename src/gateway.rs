@@ -204,18 +204,21 @@ impl Gateway {
         let workers = Arc::new(Workers::start(shared.snapshot.load().config.runtime.workers, &shared)?);
         // Ends with us.
         let _upkeep = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared.metrics).look_after()));
-        // The first client should find brokers.
-        let snapshot = shared.snapshot.load_full();
-        snapshot.looked_up().await;
-        drop(snapshot);
         let mut asked = pin!(asked);
-        // From here on nothing fails: whoever is to step back for us may.
-        let begin = match &predecessor {
-            Some(predecessor) => tokio::select! {
-                begin = predecessor.ready() => Some(begin?),
-                () = asked.as_mut() => return Ok(()),
-            },
-            None => None,
+        let ready = async {
+            // The first client should find brokers.
+            let snapshot = shared.snapshot.load_full();
+            snapshot.looked_up().await;
+            drop(snapshot);
+            // From here on nothing fails: whoever is to step back for us may.
+            match &predecessor {
+                Some(predecessor) => predecessor.ready().await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let begin = tokio::select! {
+            begin = ready => begin?,
+            () = asked.as_mut() => return Ok(()),
         };
         let hand = {
             let workers = Arc::clone(&workers);

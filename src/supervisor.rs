@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::warn;
 
-/// How long it may take to hear us. It holds up nothing but what else it is to hear.
+/// How long it may take to hear us, but for the name of the next process: without that it would take our end for
+/// the end of the service.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who started this process and watches over it; by default nobody does. All copies are one.
@@ -18,7 +19,7 @@ pub struct Supervisor(Option<Arc<Inner>>);
 #[derive(Debug)]
 struct Inner {
     /// One process speaks for the service: not one that has handed over, or has not taken over yet.
-    speaks: AtomicBool,
+    speaks: watch::Sender<bool>,
     is_deaf: AtomicBool,
     /// Held while something is said: what comes later is heard later.
     turn: Arc<Mutex<()>>,
@@ -47,7 +48,7 @@ impl Supervisor {
     #[must_use]
     pub fn find() -> Self {
         let inner = || Inner {
-            speaks: AtomicBool::new(true),
+            speaks: watch::Sender::new(true),
             is_deaf: AtomicBool::new(false),
             turn: Arc::default(),
             watchdog: sd_notify::watchdog_enabled(),
@@ -70,13 +71,23 @@ impl Supervisor {
     /// Say nothing from now on, or speak again: one process speaks for the service.
     pub fn speak(&self, speaks: bool) {
         if let Some(inner) = &self.0 {
-            inner.speaks.store(speaks, Ordering::Release);
+            inner.speaks.send_replace(speaks);
         }
     }
 
-    /// Tell it something; whether it was told. Where that fails, the log says so once.
+    /// Wait until we are the one that speaks; at once where nobody listens.
+    pub async fn may_be_told(&self) {
+        if let Some(inner) = &self.0 {
+            // Its sender lives as long as we.
+            let _ = inner.speaks.subscribe().wait_for(|speaks| *speaks).await;
+        }
+    }
+
+    /// Tell it something; whether it was told. Where that fails, the log says so once. What it does not hear within
+    /// a second is dropped, but for the name of our [successor](News::Successor).
     pub async fn tell(&self, news: News) -> bool {
         let Some(inner) = self.0.as_ref().filter(|inner| inner.may_speak()) else { return false };
+        let patience = if matches!(news, News::Successor(_)) { Duration::MAX } else { PATIENCE };
         let told = async {
             let turn = Arc::clone(&inner.turn).lock_owned().await;
             let speaker = Arc::clone(inner);
@@ -85,14 +96,14 @@ impl Supervisor {
                 // Another process may have been named meanwhile.
                 let sent = if speaker.may_speak() { send(&news) } else { Ok(()) };
                 if matches!(news, News::Successor(_)) {
-                    speaker.speaks.store(false, Ordering::Release);
+                    speaker.speaks.send_replace(false);
                 }
                 drop(turn);
                 sent
             });
             sent.await.map_err(std::io::Error::other)?
         };
-        let told = tokio::time::timeout(PATIENCE, told).await;
+        let told = tokio::time::timeout(patience, told).await;
         let told = told.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let was_deaf = inner.is_deaf.swap(told.is_err(), Ordering::AcqRel);
         match told {
@@ -109,7 +120,7 @@ impl Supervisor {
 
 impl Inner {
     fn may_speak(&self) -> bool {
-        self.speaks.load(Ordering::Acquire)
+        *self.speaks.borrow()
     }
 }
 

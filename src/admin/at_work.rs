@@ -4,6 +4,7 @@ use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -43,8 +44,8 @@ impl AtWork {
         self.listening.as_ref().map(|(_, (role, socket))| (role.clone(), socket.as_fd()))
     }
 
-    /// Stop to listen: whoever asks from now on asks the process that took over. Connections end with the answer
-    /// to what they have asked already.
+    /// Stop to listen: whoever comes from now on comes to the process that took over. Who is here already gets one more
+    /// answer where it had none, and else the one that is under way.
     pub async fn close(&mut self) {
         if let Some((accepting, _)) = self.listening.take() {
             accepting.abort();
@@ -67,8 +68,9 @@ impl Life {
         self.connections.spawn(connection);
     }
 
-    /// Wait until connections are to end.
-    pub(super) async fn ends(&self) {
+    /// Wait until a connection is to end, which `has_asked` something.
+    pub(super) async fn ends(&self, has_asked: &Notify) {
         self.ends.cancelled().await;
+        has_asked.notified().await;
     }
 }

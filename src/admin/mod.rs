@@ -36,7 +36,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
@@ -188,11 +188,13 @@ fn bind_unix(path: &Path, inherited: &mut Inherited) -> io::Result<(Socket, (Rol
     Ok((Socket::Unix(UnixListener::from_std(listener)?), (role, copy)))
 }
 
-/// A socket file that nobody listens on any more is a process's that was killed.
+/// A socket file that nobody listens on any more is a process's that was killed. Any other answer than that comes of
+/// one that is in use.
 fn remove_stale(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+    let is_refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(is_refused) {
         std::fs::remove_file(path)?;
     }
     Ok(())
@@ -257,7 +259,9 @@ fn user(stream: &UnixStream) -> String {
 fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, who: String, served: &Served) {
     let (served, stream) = (served.clone(), Hurried::new(stream));
     served.life.clone().spawn(async move {
+        let has_asked = Notify::new();
         let service = service_fn(|request| {
+            has_asked.notify_one();
             let (served, who) = (&served, &who);
             async move { Ok::<_, Infallible>(careful(answer(&request, served, who).await)) }
         });
@@ -268,8 +272,8 @@ fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, who: 
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            // Another process answers from now on. What was asked here is still answered here.
-            () = served.life.ends() => {
+            // Another process answers from now on. Who came here is still answered here.
+            () = served.life.ends(&has_asked) => {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await
             }
@@ -374,4 +378,26 @@ fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use super::remove_stale;
+
+    #[test]
+    fn a_socket_file_is_removed_only_where_nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let _listens = UnixListener::bind(path("listens")).unwrap();
+        drop(UnixListener::bind(path("killed")).unwrap());
+        // It does not take streams, and is in use.
+        let _other = UnixDatagram::bind(path("other")).unwrap();
+        std::fs::write(path("file"), "").unwrap();
+        for (name, stays) in [("listens", true), ("killed", false), ("other", true), ("file", true)] {
+            remove_stale(&path(name)).unwrap();
+            assert_eq!(path(name).exists(), stays, "{name}");
+        }
+    }
 }

@@ -245,7 +245,6 @@ fn upgrade(latest: Latest) -> Upgrade {
     let told = Upgrade { at, outcome, ..Upgrade::default() };
     match latest.outcome {
         Outcome::TookOver { pid, version } => Upgrade { pid: Some(pid), from_version: Some(version), ..told },
-        Outcome::HandedOver { pid } => Upgrade { pid: Some(pid), ..told },
         Outcome::Failed { error } => Upgrade { error: Some(error), ..told },
     }
 }

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::Stage;
 use super::draining::{Draining, cut};
-use super::upgrading::{Upgraded, Upgrading};
+use super::upgrading::{HandedOver, Upgraded, Upgrading};
 use crate::admin;
 use crate::drain::{Order, Ordered};
 use crate::listener::{Accepted, Listeners};
@@ -33,8 +33,8 @@ pub(super) struct AtWork<H> {
 pub(super) enum End {
     /// It was asked to stop. A drain by hand that is under way is the one that goes on.
     Asked(Option<Draining>),
-    /// Another process serves. Who ordered that is to hear these words.
-    HandedOver(Ordered, String),
+    /// Another process serves.
+    HandedOver(HandedOver),
 }
 
 impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
@@ -64,13 +64,14 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
                     {
                         Upgraded::Failed => {}
                         Upgraded::Stopped => return End::Asked(None),
-                        Upgraded::HandedOver(ordered, words) => return End::HandedOver(ordered, words),
+                        Upgraded::HandedOver(handed) => return End::HandedOver(handed),
                     }
                 }
                 Order::Drain(terms) => {
                     info!("asked to drain, and to stay");
                     let delay = self.shared.snapshot.load().config.drain.delay;
-                    let mut draining = Draining::begin(&self.shared, &self.stage, terms, delay);
+                    self.stage.send_replace(Stage::Draining);
+                    let mut draining = Draining::begin(&self.shared, terms, delay);
                     ordered.answer(Ok("the gateway drains".to_owned()));
                     tokio::select! {
                         () = asked.as_mut() => return End::Asked(Some(draining)),
@@ -89,15 +90,18 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
         now: impl Future<Output = ()>,
     ) {
         let config = self.shared.snapshot.load().config.drain.clone();
-        let begin = |delay| Draining::begin(&self.shared, &self.stage, config.terms(), delay);
+        let begin = |delay| Draining::begin(&self.shared, config.terms(), delay);
         let mut draining = match end {
             End::Asked(by_hand) => {
                 info!("asked to stop: draining");
                 let longest = config.delay + config.window + config.grace + LAST;
                 self.upgrading.supervisor.tell(News::Stopping(longest)).await;
-                by_hand.unwrap_or_else(|| begin(config.delay))
+                by_hand.unwrap_or_else(|| {
+                    self.stage.send_replace(Stage::Draining);
+                    begin(config.delay)
+                })
             }
-            End::HandedOver(ordered, words) => {
+            End::HandedOver(HandedOver { ordered, words, naming }) => {
                 // Nobody is lost: who waits in the kernel waits at the next process.
                 self.listeners.close().await;
                 if let Some(admin) = &mut self.admin {
@@ -105,10 +109,10 @@ impl<H: Fn(Accepted) + Clone + Send + 'static> AtWork<H> {
                 }
                 ordered.answer(Ok(words));
                 tokio::select! {
-                    () = self.upgrading.settle() => {}
+                    _ = async { tokio::join!(self.upgrading.settle(), naming) } => {}
                     () = asked => {}
                 }
-                // No load balancer has to notice anything.
+                // No load balancer has to notice anything: whoever still asks here is told that this address is ready.
                 begin(Duration::ZERO)
             }
         };

@@ -29,14 +29,8 @@ pub(super) struct Draining {
 }
 
 impl Draining {
-    /// Not ready from now on. All is served for `delay`: time for load balancers to notice.
-    pub(super) fn begin(
-        shared: &Arc<Shared>,
-        stage: &watch::Sender<Stage>,
-        terms: Terms,
-        delay: Duration,
-    ) -> Self {
-        stage.send_replace(Stage::Draining);
+    /// All is served for `delay`: time for load balancers to notice that we are not ready.
+    pub(super) fn begin(shared: &Arc<Shared>, terms: Terms, delay: Duration) -> Self {
         // Whoever is to move is asked with all others, at one pace.
         shared.snapshot.load().pools.values().for_each(|upstream| {
             upstream.pool.cancel_rebalance();

@@ -3,8 +3,10 @@
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -17,6 +19,10 @@ use crate::telemetry::ErrorChain;
 
 /// What a word of no is for who asks for something else meanwhile.
 const BUSY: &str = "the gateway hands over to a new process; ask that one, or again when it is over";
+
+/// How long the process before us may take to name us to the supervisor. Were the next one to serve before, it would
+/// be named first, and then we, who end.
+const NAMING: Duration = Duration::from_secs(2);
 
 /// What it takes to hand over.
 #[derive(Debug)]
@@ -31,12 +37,23 @@ pub(super) struct Upgrading {
 /// How it went.
 #[derive(Debug)]
 pub(super) enum Upgraded {
-    /// The next process serves. Who ordered it is to hear these words once this one does not answer any more.
-    HandedOver(Ordered, String),
+    /// The next process serves.
+    HandedOver(HandedOver),
     /// There is none: this one works on.
     Failed,
     /// This one was asked to stop, and so there is none.
     Stopped,
+}
+
+/// What is left to be done when the next process serves.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    /// Who ordered it is to hear these words once this one does not answer any more.
+    pub(super) ordered: Ordered,
+    pub(super) words: String,
+    /// Ends when the supervisor has heard the name of the next process. Until then it would take our end for the
+    /// end of the service.
+    pub(super) naming: JoinHandle<()>,
 }
 
 impl Upgrading {
@@ -56,18 +73,19 @@ impl Upgrading {
             never = refuse(orders) => match never {},
         };
         match handed {
-            Ok(Some(pid)) => {
+            Ok(Some((pid, naming))) => {
                 let left = self.shared.sessions.work();
                 info!(
                     successor = pid,
                     sessions = left,
                     "handed over: the new process serves, this one drains"
                 );
-                self.journal.note(Outcome::HandedOver { pid });
                 let ours = std::process::id();
-                let words =
-                    format!("process {pid} serves; process {ours} drains its {left} sessions and ends");
-                Upgraded::HandedOver(ordered, words)
+                let words = match left {
+                    1 => format!("process {pid} serves; process {ours} drains its one session and ends"),
+                    _ => format!("process {pid} serves; process {ours} drains its {left} sessions and ends"),
+                };
+                Upgraded::HandedOver(HandedOver { ordered, words, naming })
             }
             Ok(None) => {
                 warn!("asked to stop: the new process was ended before it served");
@@ -87,15 +105,21 @@ impl Upgrading {
         }
     }
 
-    /// The next process, once it serves; `None` where somebody asked us to stop before.
+    /// The next process, once it serves, and until it is named; `None` where somebody asked us to stop before.
     async fn hand_over(
         &self,
         sockets: &[(Role, BorrowedFd<'_>)],
-        asked: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Option<u32>, HandoverError> {
+        mut asked: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<(u32, JoinHandle<()>)>, HandoverError> {
         let program = self.program.as_ref().ok_or(HandoverError::NoProgram)?;
         if std::process::id() == 1 {
             return Err(HandoverError::First);
+        }
+        tokio::select! {
+            named = timeout(NAMING, self.supervisor.may_be_told()) => {
+                named.map_err(|_| HandoverError::Unnamed)?;
+            }
+            () = asked.as_mut() => return Ok(None),
         }
         let mut successor = Successor::start(program, sockets)?;
         let pid = successor.pid();
@@ -118,11 +142,14 @@ impl Upgrading {
             successor.kill().await;
             return Err(error);
         }
-        // It is heard only once it is named, and begins to speak when its stream ends.
-        self.supervisor.tell(News::Successor(pid)).await;
-        self.supervisor.speak(false);
         successor.leave();
-        Ok(Some(pid))
+        let supervisor = self.supervisor.clone();
+        let naming = tokio::spawn(async move {
+            supervisor.tell(News::Successor(pid)).await;
+            // It is heard only once it is named.
+            drop(successor);
+        });
+        Ok(Some((pid, naming)))
     }
 
     /// Let those finish who have been accepted by us and not been answered, for as long as any of them may take:

@@ -16,7 +16,7 @@ pub struct Latest {
     pub outcome: Outcome,
 }
 
-/// What came of an upgrade, as this process sees it.
+/// What came of an upgrade, as a process sees it that is there to tell: not the one that has handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It took over.
@@ -25,11 +25,6 @@ pub enum Outcome {
         pid: u32,
         /// Which was of this version.
         version: String,
-    },
-    /// It handed over.
-    HandedOver {
-        /// To this process.
-        pid: u32,
     },
     /// It tried to hand over and works on.
     Failed {
@@ -44,7 +39,6 @@ impl Outcome {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::TookOver { .. } => "took_over",
-            Self::HandedOver { .. } => "handed_over",
             Self::Failed { .. } => "failed",
         }
     }

@@ -89,6 +89,11 @@ pub enum HandoverError {
          stop this one when that is ready"
     )]
     First,
+    /// We have not taken over whole yet.
+    #[error(
+        "the service manager does not hear yet that this process took over (NOTIFY_SOCKET); upgrade again when it does"
+    )]
+    Unnamed,
     /// The sockets.
     #[error("the sockets can't be handed to the new process")]
     Hand(#[source] io::Error),

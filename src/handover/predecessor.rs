@@ -8,6 +8,7 @@ use std::os::unix::process::parent_id;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -27,6 +28,12 @@ pub enum TakeError {
     /// The stream.
     #[error("the process that started this one does not hand its sockets over")]
     Stream(#[from] io::Error),
+    /// It is another process than the one that started this one.
+    #[error(
+        "process {0} hands over, but is gone, or did not start this one: a script in the place of the program must \
+         `exec` it"
+    )]
+    NotOurParent(u32),
     /// One of them.
     #[error(transparent)]
     Socket(#[from] InheritedError),
@@ -39,10 +46,17 @@ impl Predecessor {
     /// # Errors
     /// When it does not say what it should within 45 seconds.
     pub fn find() -> Result<Option<(Self, Inherited)>, TakeError> {
-        let pid = parent_id();
-        // What is left in the environment of whoever was started by a successor is another's number.
-        if std::env::var(PREDECESSOR).ok().and_then(|value| value.parse().ok()) != Some(pid) {
+        let Some(pid) = std::env::var(PREDECESSOR).ok().and_then(|value| value.parse().ok()) else {
             return Ok(None);
+        };
+        let peer = getsockopt(&io::stdin(), PeerCredentials);
+        let is_at_our_stdin = peer.is_ok_and(|peer| u32::try_from(peer.pid()) == Ok(pid));
+        match (parent_id() == pid, is_at_our_stdin) {
+            (true, _) => {}
+            // To serve all the same would be a gateway that nobody has ordered.
+            (false, true) => return Err(TakeError::NotOurParent(pid)),
+            // What is left in the environment of whoever was started by a successor is another's number.
+            (false, false) => return Ok(None),
         }
         let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         // The descriptor 0 stays taken, or the next thing that is opened would be our standard input.

@@ -23,7 +23,7 @@ pub struct Program {
     arguments: Vec<OsString>,
 }
 
-/// A process that is to take over. Dropped before it has, it is killed.
+/// A process that is to take over. Dropped before it is left alone, it is killed.
 #[derive(Debug)]
 pub struct Successor {
     child: Option<Child>,
@@ -132,8 +132,8 @@ impl Successor {
         }
     }
 
-    /// It has taken over: whatever becomes of us, it stays.
-    pub fn leave(mut self) {
+    /// It has taken over: whatever becomes of us, it stays. It speaks for the service once this is dropped.
+    pub fn leave(&mut self) {
         drop(self.child.take());
     }
 

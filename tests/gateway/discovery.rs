@@ -1,8 +1,12 @@
 //! Names that stand for many brokers: who joins, who leaves, and what a resolver that fails changes.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
-use super::harness::{Client, Crew, Gate, Message, Mood, Names, connect_v3, log, raw, simple, until};
+use brokergate::config;
+use brokergate::gateway::Gateway;
+
+use super::harness::{Client, Crew, Gate, Message, Mood, Names, connect_v3, log, raw, simple, until, within};
 
 /// Crews on 127.0.0.2, .3 and so on, all on one port.
 async fn crews<const N: usize>() -> ([Crew; N], u16) {
@@ -121,6 +125,18 @@ async fn a_resolver_that_fails_changes_nothing() {
     assert_eq!(crew.clients(), ["held", "failed", "timeout"]);
     drop(held);
     gate.idle().await;
+}
+
+#[tokio::test]
+async fn who_is_asked_to_stop_does_not_wait_for_names() {
+    let names = Names::serve().await;
+    names.feels(Mood::Silent);
+    let resolver = names.toml().replace("300ms", "1m");
+    let text = simple(&[by_address(1883)], &format!("{resolver}[admin]\nenabled = false"));
+    let config = config::parse(Path::new("test.toml"), &text, &|_| None).unwrap();
+    let gateway = Gateway::bind(config).unwrap();
+    let run = Box::pin(gateway.run(std::future::ready(()), std::future::pending()));
+    within("the end", run).await.unwrap();
 }
 
 #[tokio::test]

@@ -253,20 +253,54 @@ async fn a_successor_whose_predecessor_is_killed_ends_too() {
 }
 
 #[tokio::test]
+async fn a_successor_whose_predecessor_is_gone_before_does_not_serve() {
+    let (family, crew) = (Family::new(), Crew::serve("").await);
+    family.configure(std::slice::from_ref(&crew.endpoint), "[reload]\nwatch = false");
+    let mut first = family.start().await;
+    // Of other addresses it could be a gateway of its own, which nobody ordered.
+    let text = std::fs::read_to_string(family.path("brokergate.toml")).unwrap();
+    let [plain, tls] = [family.plain, family.tls].map(|address| address.to_string());
+    family.write(
+        &text.replace(&plain, "127.0.0.1:0").replace(&tls, "[::1]:0").replace(&family.admin, "127.0.0.1:0"),
+    );
+    let program = env!("CARGO_BIN_EXE_brokergate");
+    family.replace_program(&format!(
+        "before=$PPID; while kill -0 $before; do sleep 0.01; done; exec {program} \"$@\""
+    ));
+    signal(first.id().unwrap(), "-USR2");
+    family.logged("a new process is to take over").await;
+    signal(first.id().unwrap(), "-KILL");
+    assert!(!within("the end", first.wait()).await.unwrap().success());
+    family.logged("hands over, but is gone").await;
+    family.only(&[]).await;
+}
+
+#[tokio::test]
 async fn an_admin_listener_on_a_unix_socket_is_handed_over() {
     let (family, crew) = (Family::on_unix_socket(), Crew::serve("").await);
     family.configure(std::slice::from_ref(&crew.endpoint), PATIENT);
     let first = family.start().await;
     let old = first.id().unwrap();
     // A session keeps the old one there.
-    let _sessions = (join(&family, "one").await, join(&family, "two").await);
-    // A connection that somebody keeps ends with its next answer.
+    let (mut asked, _session) = (join(&family, "one").await, join(&family, "two").await);
+    // Who came before is answered where it came to, and then hung up on.
     let socket = family.path("admin.sock");
+    let question = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut silent = tokio::net::UnixStream::connect(&socket).await.unwrap();
     let mut kept = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    kept.write_all(question).await.unwrap();
+    within("an answer", kept.read_exact(&mut [0; 12])).await.unwrap();
     let new = family.upgraded().await;
     assert_ne!(new, old);
     let mut rest = String::new();
     within("its end", kept.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.ends_with("\r\n\r\nlive\n"), "{rest}");
+    assert_eq!(asked.hear_close().await, Some(1001), "it drains");
+    drop(asked);
+    silent.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within("an answer", silent.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ready\n"), "of this address: {answer}");
     for _ in 0..3 {
         assert_eq!(family.status().await.pid, new, "the old one does not answer");
     }

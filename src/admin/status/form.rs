@@ -290,7 +290,7 @@ pub struct Reload {
 pub struct Upgrade {
     /// When it was done.
     pub at: String,
-    /// `took_over` from another process, `handed_over` to another, or `failed`: this one works on.
+    /// `took_over` from another process, or `failed`: this one works on.
     pub outcome: String,
     /// The other process.
     pub pid: Option<u32>,

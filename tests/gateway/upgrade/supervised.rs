@@ -21,6 +21,19 @@ impl Manager {
         Self(UnixDatagram::bind(family.path("notify.sock")).unwrap())
     }
 
+    /// Read nothing more for now, as while it reads its units again: nothing more goes in.
+    fn look_away(&self, family: &Family) {
+        let place = family.path("notify.sock");
+        // One sender alone is stopped by its own buffer before.
+        let another = || {
+            let other = std::os::unix::net::UnixDatagram::unbound().unwrap();
+            other.set_nonblocking(true).unwrap();
+            let sent = std::iter::from_fn(|| other.send_to(b"OTHER=1", &place).ok()).count();
+            sent > 0
+        };
+        while another() {}
+    }
+
     /// The next message.
     async fn hear(&self) -> String {
         let mut bytes = [0; 4096];
@@ -79,6 +92,31 @@ async fn a_service_manager_learns_how_things_are() {
     // drain.grace, and a little more.
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC=10000000\n"), "{stopping}");
     family.only(&[]).await;
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_service_manager_that_is_slow_learns_of_each_process_in_turn() {
+    let (family, crew) = (Family::new(), Crew::serve("").await);
+    let manager = Manager::of(&family);
+    family.configure(std::slice::from_ref(&crew.endpoint), "");
+    let mut command = family.command();
+    command.env("NOTIFY_SOCKET", family.path("notify.sock")).env("WATCHDOG_USEC", "600000");
+    let first = command.spawn().unwrap();
+    let old = first.id().unwrap();
+    manager.hear_of("WATCHDOG=1").await;
+    manager.look_away(&family);
+    family.logged("does not hear us").await;
+    let new = family.upgraded().await;
+    assert_eq!(family.living(), [old, new], "the service ends with the process that it is known by");
+    // A next one would be named before this one.
+    let (code, said) = family.upgrade().await;
+    assert!(code == Some(1) && said.contains("does not hear yet"), "{code:?}: {said}");
+    assert_eq!(manager.hear_of("MAINPID=").await, format!("MAINPID={new}\nREADY=1\n"));
+    family.only(&[new]).await;
+    manager.hear_of("WATCHDOG=1").await;
+    let next = family.upgraded().await;
+    assert_eq!(manager.hear_of("MAINPID=").await, format!("MAINPID={next}\nREADY=1\n"));
     drop(first);
 }
 
