@@ -37,9 +37,10 @@ pub struct Limits {
     pub half_close_timeout: Duration,
     /// How long a kept-alive HTTP connection may idle between two requests.
     pub idle_request_timeout: Duration,
-    /// Silence after which the kernel probes a TCP peer; `None` is never.
+    /// Silence after which the kernel probes a TCP peer, four times within as long again; `None` is never.
     pub tcp_keepalive: Option<Duration>,
-    /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`); `None` is the kernel's choice.
+    /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`), and no less than keepalive takes; `None` is
+    /// the kernel's choice.
     pub tcp_user_timeout: Option<Duration>,
 }
 
@@ -100,7 +101,7 @@ impl LimitsTable {
             half_close_timeout: review.time(self.half_close_timeout, DEADLINE, seconds(10)),
             idle_request_timeout: review.time(self.idle_request_timeout, DEADLINE, seconds(60)),
             tcp_keepalive: review.time_or_off(self.tcp_keepalive, KEEPALIVE, seconds(60)),
-            tcp_user_timeout: review.time_or_off(self.tcp_user_timeout, KEEPALIVE, seconds(60)),
+            tcp_user_timeout: review.time_or_off(self.tcp_user_timeout, KEEPALIVE, seconds(120)),
         }
     }
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
+/// Probes of a silent peer, a quarter of the silence apart: keepalive takes twice the silence in all.
+const PROBES: u32 = 4;
+
 /// What every TCP socket of ours gets, toward clients and brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -26,14 +29,23 @@ impl SocketOptions {
         socket.set_tcp_nodelay(true)?;
         match self.keepalive {
             Some(idle) => {
-                let probes = TcpKeepalive::new().with_time(idle).with_interval(idle / 4).with_retries(4);
+                let probes = TcpKeepalive::new().with_time(idle);
+                let probes = probes.with_interval(idle / PROBES).with_retries(PROBES);
                 socket.set_tcp_keepalive(&probes)?;
             }
             None => socket.set_keepalive(false)?,
         }
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(self.user_timeout)?;
+        socket.set_tcp_user_timeout(self.user_timeout())?;
         Ok(())
+    }
+
+    /// What the kernel is told. It ends a silent connection by this too (tcp(7)), so it is no shorter than keepalive
+    /// takes: else the first probe that is lost would be the last.
+    #[cfg(target_os = "linux")]
+    fn user_timeout(self) -> Option<Duration> {
+        let probed = self.keepalive.unwrap_or_default() * 2;
+        self.user_timeout.map(|timeout| timeout.max(probed))
     }
 }
 
@@ -51,4 +63,25 @@ pub fn is_passing_accept_error(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown
     )
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lost_probe_ends_nothing() {
+        let seconds = Duration::from_secs;
+        for (keepalive, user_timeout, told) in [
+            (Some(60), Some(60), Some(120)),
+            (Some(60), Some(300), Some(300)),
+            (Some(60), None, None),
+            (None, Some(10), Some(10)),
+        ] {
+            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let (keepalive, user_timeout) = (keepalive.map(seconds), user_timeout.map(seconds));
+            SocketOptions { keepalive, user_timeout }.apply(&socket).unwrap();
+            assert_eq!(SockRef::from(&socket).tcp_user_timeout().unwrap(), told.map(seconds));
+        }
+    }
 }
