@@ -217,8 +217,9 @@ impl Gateway {
             }
         };
         let begin = tokio::select! {
-            begin = ready => begin?,
+            biased;
             () = asked.as_mut() => return Ok(()),
+            begin = ready => begin?,
         };
         let hand = {
             let workers = Arc::clone(&workers);

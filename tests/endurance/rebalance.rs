@@ -62,6 +62,9 @@ async fn by_weight(scene: &Scene, report: &mut Report) -> Result<()> {
 
 /// One is taken away and comes back; then all are at home again.
 async fn by_client_id(scene: &Scene, report: &mut Report) -> Result<()> {
+    // All came in at once, and some found no room at home.
+    scene.ask_to_move().await?;
+    scene.regulars.moves();
     let homes = scene.residents();
     scene.take_away(2, report).await?;
     let arrived = scene.brokers[2].connects();
@@ -124,7 +127,7 @@ impl Scene {
     }
 
     /// Rebalance, to its end; how many were asked.
-    async fn rebalance(&self, when: &str, report: &mut Report) -> Result<usize> {
+    async fn ask_to_move(&self) -> Result<usize> {
         let words = self.done("/rebalance?upstream=brokers").await?;
         let asked = words.split(' ').nth(1).and_then(|count| count.parse().ok());
         let asked: usize = asked.with_context(|| format!("no number in {words:?}"))?;
@@ -134,6 +137,12 @@ impl Scene {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.regulars.moved(0, MARGIN).await?;
+        Ok(asked)
+    }
+
+    /// Rebalance, and look at the moves; how many were asked.
+    async fn rebalance(&self, when: &str, report: &mut Report) -> Result<usize> {
+        let asked = self.ask_to_move().await?;
         let moves = self.regulars.moves();
         let mut against = self.faults(&moves, asked);
         let clients: HashSet<usize> = moves.iter().map(|it| it.goodbye.client).collect();

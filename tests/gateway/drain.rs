@@ -99,8 +99,10 @@ async fn a_delay_goes_on_serving() {
     let broker = Broker::listen().await;
     let text = simple(&[broker.mqtt()], "[drain]\ndelay = \"10m\"\nwindow = \"0s\"\ngrace = \"0s\"");
     let mut gate = Gate::start(&text).await;
-    gate.ask();
     let ready = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // Who is asked before it serves stops at once.
+    assert!(raw(gate.admin(), ready).await.starts_with("HTTP/1.1 200 "));
+    gate.ask();
     while raw(gate.admin(), ready).await.starts_with("HTTP/1.1 200 ") {}
     let mut client = Client::plain(gate.plain()).await;
     client.say(&connect_v3("late", 60)).await;
