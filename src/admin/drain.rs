@@ -182,6 +182,7 @@ fn duration(name: &str, value: &str) -> Result<Duration, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::query::tells_mistakes;
 
     #[test]
     fn a_query_is_read() {
@@ -199,16 +200,13 @@ mod tests {
 
     #[test]
     fn a_mistake_says_what_to_write() {
-        for (query, words) in [
+        let mistakes = [
             ("window=ten", "window: write a duration such as 10s"),
             ("grace=48h", "of a day at most"),
             ("will=maybe", "fire or suppress"),
             ("endpiont=a", "did you mean `endpoint`?"),
             ("upstream=%ff", "not UTF-8"),
-        ] {
-            let (status, told) = Asks::read(Some(query)).unwrap_err();
-            assert_eq!(status, StatusCode::BAD_REQUEST);
-            assert!(told.contains(words), "{query}: {told}");
-        }
+        ];
+        tells_mistakes(Asks::read, &mistakes);
     }
 }

@@ -63,3 +63,17 @@ pub(super) fn answer(outcome: Result<String, Refused>) -> Response<Body> {
     };
     text(status, words + "\n")
 }
+
+/// What tests ask of each reading of a query: a mistake in it is a 400 with such words.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn tells_mistakes<T: std::fmt::Debug>(
+    read: impl Fn(Option<&str>) -> Result<T, Refused>,
+    mistakes: &[(&str, &str)],
+) {
+    for (query, words) in mistakes {
+        let (status, told) = read(Some(query)).expect_err(query);
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert!(told.contains(words), "{query}: {told}");
+    }
+}

@@ -239,6 +239,7 @@ impl FromStr for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::query::tells_mistakes;
 
     #[test]
     fn a_query_is_read() {
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_mistake_says_what_to_write() {
-        for (query, words) in [
+        let mistakes = [
             ("limit=0", "from 1 to 1000"),
             ("limit=1001", "from 1 to 1000"),
             ("cursor=next", "has as `next`"),
@@ -266,10 +267,7 @@ mod tests {
             ("clientid=a", "did you mean `client_id`?"),
             ("client_id=%ff", "not UTF-8"),
             ("client_id=a&limit=7&client_id=b", "`client_id` is there twice"),
-        ] {
-            let (status, told) = Asks::read(Some(query)).unwrap_err();
-            assert_eq!(status, 400);
-            assert!(told.contains(words), "{query}: {told}");
-        }
+        ];
+        tells_mistakes(Asks::read, &mistakes);
     }
 }

@@ -224,21 +224,19 @@ impl Asks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::query::tells_mistakes;
 
     #[test]
     fn a_query_is_read_and_a_mistake_says_what_to_write() {
         let asks = Asks::read(Some("client_id=a&payload=true&time=90s")).unwrap();
         assert_eq!((asks.payload, asks.time), (true, Some(Duration::from_secs(90))));
-        for (query, words) in [
+        let mistakes = [
             ("client_id=", "names nobody"),
             ("session=x", "as /sessions shows it"),
             ("payload=yes", "true or false"),
             ("time=2h", "of an hour at most"),
             ("seconds=2", "is no parameter here"),
-        ] {
-            let (status, told) = Asks::read(Some(query)).unwrap_err();
-            assert_eq!(status, 400);
-            assert!(told.contains(words), "{query}: {told}");
-        }
+        ];
+        tells_mistakes(Asks::read, &mistakes);
     }
 }
