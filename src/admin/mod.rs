@@ -15,6 +15,7 @@ mod stall;
 pub mod status;
 pub mod tap;
 mod upgrade;
+mod which;
 
 use std::convert::Infallible;
 use std::io;

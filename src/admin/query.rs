@@ -10,7 +10,6 @@ use super::text;
 use crate::config::did_you_mean;
 use crate::drain::Will;
 use crate::net::Body;
-use crate::proxy::roster::SessionId;
 
 /// Why a request is not answered: the status, and words for a person.
 pub(super) type Refused = (StatusCode, String);
@@ -41,10 +40,6 @@ pub(super) fn will(value: &str) -> Result<Will, Refused> {
         "suppress" => Ok(Will::Suppress),
         _ => Err(bad("will: write fire or suppress")),
     }
-}
-
-pub(super) fn session(value: &str) -> Result<SessionId, Refused> {
-    value.parse().map_err(|_| bad("session: write its id as /sessions shows it, such as 0-37-5021"))
 }
 
 pub(super) fn bad(words: &str) -> Refused {

@@ -39,7 +39,7 @@ struct Asks {
 /// Which sessions: each word narrows them down.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) client_id: Option<String>,
+    client_id: Option<String>,
     upstream: Option<String>,
     endpoint: Option<String>,
     address: Option<Address>,

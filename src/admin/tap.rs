@@ -17,7 +17,6 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendError;
-use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
@@ -25,12 +24,13 @@ use tracing::info;
 use self::form::Line;
 use self::tell::{date, tell};
 use super::Served;
-use super::query::{Refused, answer, bad, conflict, no_parameter, pairs, session};
-use super::sessions::{self, Wanted, slice};
+use super::query::{Refused, answer, bad, conflict, no_parameter, pairs};
+use super::sessions;
+use super::which::{Named, Which};
 use crate::mqtt::Level;
 use crate::net::Body;
 use crate::permit::Permit;
-use crate::proxy::roster::{Cursor, Entry, Roster, SessionId};
+use crate::proxy::roster::{Entry, Roster, SessionId};
 use crate::telemetry::harmless::to_json;
 use crate::tunnel::{Onlooker, tap};
 
@@ -45,10 +45,9 @@ const LONGEST: Duration = Duration::from_hours(1);
 const WAITING: usize = 16;
 
 /// What a request asks for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Asks {
-    client_id: Option<String>,
-    session: Option<SessionId>,
+    which: Which,
     payload: bool,
     time: Option<Duration>,
 }
@@ -67,11 +66,7 @@ pub(super) async fn look_on(served: &Served, uri: &Uri, who: &str) -> Response<B
 
 async fn begin(served: &Served, uri: &Uri, who: &str) -> Result<Body, Refused> {
     let asks = Asks::read(uri.query())?;
-    let (id, entry) = match (&asks.client_id, asks.session) {
-        (Some(client_id), None) => find_client(&served.shared.roster, client_id).await?,
-        (None, Some(id)) => (id, served.shared.roster.find(id).ok_or_else(nobody)?),
-        _ => return Err(bad("name the client or the session: /tap?client_id=X or /tap?session=ID")),
-    };
+    let (id, entry) = find(&asks.which, &served.shared.roster).await?;
     let place = served.taps.take();
     let place =
         place.ok_or_else(|| conflict(format!("there are {AT_ONCE} taps already; end one of them")))?;
@@ -86,28 +81,17 @@ async fn begin(served: &Served, uri: &Uri, who: &str) -> Result<Body, Refused> {
     Ok(Lines { taken, _telling: AbortOnDropHandle::new(telling) }.boxed_unsync())
 }
 
-/// The one session of a client.
-async fn find_client(roster: &Roster, client_id: &str) -> Result<(SessionId, Arc<Entry>), Refused> {
-    let (wanted, mut from) = (Wanted::client(client_id), Some(Cursor::default()));
-    let mut found = Vec::new();
-    while let Some(at) = from {
-        let more;
-        (more, from) = slice(roster, at, &wanted, usize::MAX);
-        found.extend(more);
-        yield_now().await;
-    }
-    let count = found.len();
-    match found.pop() {
-        None => Err(nobody()),
+/// The one session that a request is about.
+async fn find(which: &Which, roster: &Roster) -> Result<(SessionId, Arc<Entry>), Refused> {
+    let (mut count, mut found) = (0_usize, None);
+    which.each(roster, |id, entry| (count, found) = (count + 1, Some((id, entry)))).await;
+    match found {
+        None => Err((StatusCode::NOT_FOUND, "there is no such session".to_owned())),
         Some(only) if count == 1 => Ok(only),
         Some(_) => {
             Err(conflict(format!("{count} sessions have this ClientID; name one of them: session=ID")))
         }
     }
-}
-
-fn nobody() -> Refused {
-    (StatusCode::NOT_FOUND, "there is no such session".to_owned())
 }
 
 /// Somebody looks on, until dropped.
@@ -196,28 +180,22 @@ fn written(line: &Line) -> Bytes {
 
 impl Asks {
     fn read(query: Option<&str>) -> Result<Self, Refused> {
-        let mut asks = Self::default();
+        let (mut named, mut payload, mut time) = (Named::nothing("/tap"), false, None);
         for pair in pairs(query) {
             let (name, value) = pair?;
             match name {
-                "client_id" if value.is_empty() => {
-                    return Err(bad("an empty ClientID names nobody; name the session: /tap?session=ID"));
-                }
-                "client_id" => asks.client_id = Some(value.into_owned()),
-                "session" => asks.session = Some(session(&value)?),
-                "payload" => {
-                    let payload = value.parse();
-                    asks.payload = payload.map_err(|_| bad("payload: write true or false"))?;
-                }
+                "client_id" => named.client_id(value)?,
+                "session" => named.session(&value)?,
+                "payload" => payload = value.parse().map_err(|_| bad("payload: write true or false"))?,
                 "time" => {
-                    let time = humantime::parse_duration(&value).ok().filter(|time| *time <= LONGEST);
+                    let asked = humantime::parse_duration(&value).ok().filter(|asked| *asked <= LONGEST);
                     let words = "time: write a duration such as 90s, of an hour at most";
-                    asks.time = Some(time.ok_or_else(|| bad(words))?);
+                    time = Some(asked.ok_or_else(|| bad(words))?);
                 }
                 _ => return Err(no_parameter(name, ["client_id", "session", "payload", "time"])),
             }
         }
-        Ok(asks)
+        Ok(Self { which: named.which()?, payload, time })
     }
 }
 
@@ -236,6 +214,7 @@ mod tests {
             ("payload=yes", "true or false"),
             ("time=2h", "of an hour at most"),
             ("seconds=2", "is no parameter here"),
+            ("payload=true", "/tap?client_id=X or /tap?session=ID"),
         ];
         tells_mistakes(Asks::read, &mistakes);
     }
