@@ -176,7 +176,7 @@ impl Asks {
 
 fn duration(name: &str, value: &str) -> Result<Duration, Refused> {
     let parsed = humantime::parse_duration(value).ok().filter(|duration| *duration <= LONGEST);
-    parsed.ok_or_else(|| bad(&format!("{name}: write a duration such as 10s, of a day at most")))
+    parsed.ok_or_else(|| bad(format!("{name}: write a duration such as 10s, of a day at most")))
 }
 
 #[cfg(test)]

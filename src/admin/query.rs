@@ -20,7 +20,7 @@ pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = Result<(&str, C
     query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if names.contains(&name) {
-            return Err(bad(&format!("`{}` is there twice", name.escape_debug())));
+            return Err(bad(format!("`{}` is there twice", name.escape_debug())));
         }
         names.push(name);
         let value = percent_decode_str(value).decode_utf8().map_err(|_| bad("a parameter is not UTF-8"))?;
@@ -31,7 +31,7 @@ pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = Result<(&str, C
 /// A name that means nothing here.
 pub(super) fn no_parameter<const N: usize>(name: &str, known: [&str; N]) -> Refused {
     let near = did_you_mean(name, known);
-    bad(&format!("`{}` is no parameter here{near}", name.escape_debug()))
+    bad(format!("`{}` is no parameter here{near}", name.escape_debug()))
 }
 
 pub(super) fn will(value: &str) -> Result<Will, Refused> {
@@ -42,8 +42,8 @@ pub(super) fn will(value: &str) -> Result<Will, Refused> {
     }
 }
 
-pub(super) fn bad(words: &str) -> Refused {
-    (StatusCode::BAD_REQUEST, words.to_owned())
+pub(super) fn bad(words: impl Display) -> Refused {
+    (StatusCode::BAD_REQUEST, words.to_string())
 }
 
 pub(super) fn conflict(words: impl Display) -> Refused {

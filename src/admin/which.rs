@@ -37,7 +37,7 @@ impl Named {
         if value.is_empty() {
             // It would be everybody who has none.
             let path = self.path;
-            return Err(bad(&format!("an empty ClientID names nobody; name the session: {path}?session=ID")));
+            return Err(bad(format!("an empty ClientID names nobody; name the session: {path}?session=ID")));
         }
         self.client_id = Some(value.into_owned());
         Ok(())
@@ -56,9 +56,7 @@ impl Named {
         match (self.client_id, self.session) {
             (Some(client_id), None) => Ok(Which::Client(client_id)),
             (None, Some(id)) => Ok(Which::Session(id)),
-            _ => {
-                Err(bad(&format!("name the client or the session: {path}?client_id=X or {path}?session=ID")))
-            }
+            _ => Err(bad(format!("name the client or the session: {path}?client_id=X or {path}?session=ID"))),
         }
     }
 }
