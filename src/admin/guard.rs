@@ -13,7 +13,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::{control, text};
-use crate::config::Secret;
+use crate::config::{AdminAddress, Secret};
 use crate::net::Body;
 
 /// How the admin listener is reached.
@@ -25,6 +25,16 @@ pub(super) enum Reach {
     Loopback,
     /// By a network.
     Network,
+}
+
+impl Reach {
+    pub(super) const fn of(address: &AdminAddress) -> Self {
+        match address {
+            AdminAddress::Unix(_) => Self::Unix,
+            address if address.is_local() => Self::Loopback,
+            AdminAddress::Tcp(_) => Self::Network,
+        }
+    }
 }
 
 /// Why this request is not answered; `None` when it is.

@@ -11,6 +11,7 @@ mod process;
 mod query;
 mod rates;
 pub mod sessions;
+mod socket;
 mod stall;
 pub mod status;
 pub mod tap;
@@ -18,10 +19,8 @@ mod upgrade;
 mod which;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,8 +34,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -45,16 +42,18 @@ use tracing::{debug, info};
 use self::at_work::Life;
 use self::guard::Reach;
 use self::rates::Rates;
+use self::socket::Socket;
 use self::stall::Hurried;
-use crate::config::{self, AdminAddress};
+use crate::config;
 use crate::drain::Orders;
 use crate::handover::{Inherited, Journal, Role};
-use crate::net::{Body, full};
+use crate::net::{Body, Stream, full};
 use crate::permit::Cap;
 use crate::proxy::Shared;
 use crate::reload::Asker;
 
 pub use self::at_work::AtWork;
+pub use self::socket::AdminError;
 
 /// How long a request's head, and an idle connection, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -117,22 +116,6 @@ struct Served {
     taps: Arc<Cap>,
 }
 
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-/// Why there is no admin listener.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the admin listener can't listen on {address}: choose another `admin.address`, or switch it off with `admin.enabled = false`"
-)]
-pub struct AdminError {
-    address: String,
-    source: io::Error,
-}
-
 /// Bind the admin listener, within a runtime, unless its socket is inherited.
 ///
 /// # Errors
@@ -146,17 +129,8 @@ pub fn bind(
     upgrades: Journal,
     inherited: &mut Inherited,
 ) -> Result<Admin, AdminError> {
-    let (socket, copy) = match &config.address {
-        AdminAddress::Tcp(address) => bind_tcp(*address, inherited)
-            .map_err(|source| AdminError { address: address.to_string(), source })?,
-        AdminAddress::Unix(path) => bind_unix(path, inherited)
-            .map_err(|source| AdminError { address: path.display().to_string(), source })?,
-    };
-    let reach = match &config.address {
-        AdminAddress::Unix(_) => Reach::Unix,
-        address if address.is_local() => Reach::Loopback,
-        AdminAddress::Tcp(_) => Reach::Network,
-    };
+    let (socket, copy) = Socket::bind(&config.address, inherited)?;
+    let reach = Reach::of(&config.address);
     let started = (SystemTime::now(), Instant::now());
     let (config, rates, life) = (config.clone(), Rates::default(), Life::default());
     let taps = Cap::new(tap::AT_ONCE);
@@ -164,51 +138,11 @@ pub fn bind(
     Ok(Admin { socket, copy, served })
 }
 
-fn bind_tcp(address: SocketAddr, inherited: &mut Inherited) -> io::Result<(Socket, (Role, OwnedFd))> {
-    let role = Role::Admin(address);
-    let listener = match inherited.take_tcp(&role, address) {
-        Some(listener) => listener,
-        None => std::net::TcpListener::bind(address)?,
-    };
-    listener.set_nonblocking(true)?;
-    let copy = listener.try_clone()?.into();
-    Ok((Socket::Tcp(TcpListener::from_std(listener)?), (role, copy)))
-}
-
-fn bind_unix(path: &Path, inherited: &mut Inherited) -> io::Result<(Socket, (Role, OwnedFd))> {
-    let role = Role::AdminUnix(path.into());
-    let listener = match inherited.take_unix(&role, path) {
-        Some(listener) => listener,
-        None => {
-            remove_stale(path)?;
-            std::os::unix::net::UnixListener::bind(path)?
-        }
-    };
-    listener.set_nonblocking(true)?;
-    let copy = listener.try_clone()?.into();
-    Ok((Socket::Unix(UnixListener::from_std(listener)?), (role, copy)))
-}
-
-/// A socket file that nobody listens on any more is a process's that was killed. Any other answer than that comes of
-/// one that is in use.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let is_refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(is_refused) {
-        std::fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
 impl Admin {
     /// Where it listens, if on TCP.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        match &self.socket {
-            Socket::Tcp(listener) => listener.local_addr().ok(),
-            Socket::Unix(_) => None,
-        }
+        self.socket.tcp_address()
     }
 
     /// Serve until told otherwise.
@@ -229,35 +163,18 @@ async fn accept_all(socket: Socket, served: Served) {
         Socket::Unix(listener) => info!(address = ?listener.local_addr().ok(), "admin listening"),
     }
     loop {
-        let accepted = match &socket {
-            Socket::Tcp(listener) => {
-                listener.accept().await.map(|(stream, peer)| serve_one(stream, peer.to_string(), &served))
+        match socket.accept().await {
+            Ok((stream, who)) => serve_one(stream, who, &served),
+            Err(error) => {
+                debug!(%error, "the admin listener can't accept for now");
+                tokio::time::sleep(REST).await;
             }
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                let who = user(&stream);
-                serve_one(stream, who, &served);
-            }),
-        };
-        if let Err(error) = accepted {
-            debug!(%error, "the admin listener can't accept for now");
-            tokio::time::sleep(REST).await;
         }
     }
 }
 
-/// Who is at the other end of a Unix socket, for the log.
-fn user(stream: &UnixStream) -> String {
-    match stream.peer_cred() {
-        Ok(user) => match user.pid() {
-            Some(process) => format!("user {}, process {process}", user.uid()),
-            None => format!("user {}", user.uid()),
-        },
-        Err(_) => "unix".to_owned(),
-    }
-}
-
 /// Serve `who` is at the other end of `stream`.
-fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, who: String, served: &Served) {
+fn serve_one(stream: Stream, who: String, served: &Served) {
     let (served, stream) = (served.clone(), Hurried::new(stream));
     served.life.clone().spawn(async move {
         let has_asked = Notify::new();
@@ -379,26 +296,4 @@ fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::net::{UnixDatagram, UnixListener};
-
-    use super::remove_stale;
-
-    #[test]
-    fn a_socket_file_is_removed_only_where_nobody_listens() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let _listens = UnixListener::bind(path("listens")).unwrap();
-        drop(UnixListener::bind(path("killed")).unwrap());
-        // It does not take streams, and is in use.
-        let _other = UnixDatagram::bind(path("other")).unwrap();
-        std::fs::write(path("file"), "").unwrap();
-        for (name, stays) in [("listens", true), ("killed", false), ("other", true), ("file", true)] {
-            remove_stale(&path(name)).unwrap();
-            assert_eq!(path(name).exists(), stays, "{name}");
-        }
-    }
 }
