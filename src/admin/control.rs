@@ -9,8 +9,8 @@ use http::header::ORIGIN;
 use http::uri::Authority;
 use http::{HeaderMap, Response, StatusCode, Uri};
 
+use super::answer::text;
 use super::guard::is_local_name;
-use super::text;
 use crate::net::Body;
 use crate::reload::{Asker, Cause, Refusal};
 

@@ -7,7 +7,8 @@ use http::{Response, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::query::{Refused, answer, bad, conflict, no_parameter, pairs, will};
+use super::answer::told;
+use super::query::{Refused, bad, conflict, no_parameter, pairs, will};
 use super::{Served, Stage};
 use crate::config::did_you_mean;
 use crate::drain::{Order, Terms, Will};
@@ -30,17 +31,17 @@ struct Asks {
 
 /// `POST /drain`: of the gateway, or of an endpoint.
 pub(super) async fn drain(served: &Served, uri: &Uri) -> Response<Body> {
-    answer(begin(served, uri).await)
+    told(begin(served, uri).await)
 }
 
 /// `POST /resume`: cancel the drain of the gateway or of an endpoint, or the rebalance of an upstream.
 pub(super) async fn resume(served: &Served, uri: &Uri) -> Response<Body> {
-    answer(end(served, uri).await)
+    told(end(served, uri).await)
 }
 
 /// `POST /rebalance`, of an upstream.
 pub(super) async fn rebalance(served: &Served, uri: &Uri) -> Response<Body> {
-    answer(even(served, uri).await)
+    told(even(served, uri).await)
 }
 
 async fn begin(served: &Served, uri: &Uri) -> Result<String, Refused> {

@@ -12,7 +12,8 @@ use http::header::{AUTHORIZATION, HOST, HeaderValue, WWW_AUTHENTICATE};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Response, StatusCode};
 
-use super::{control, text};
+use super::answer::text;
+use super::{control, page};
 use crate::config::{AdminAddress, Secret};
 use crate::net::Body;
 
@@ -45,7 +46,7 @@ pub(super) fn refuse(
     token: Option<&Secret>,
     reach: Reach,
 ) -> Option<Response<Body>> {
-    if matches!(path, "/live" | "/ready" | "/metrics") || super::page::has(path) {
+    if matches!(path, "/live" | "/ready" | "/metrics") || page::has(path) {
         return None;
     }
     if let Some(token) = token {

@@ -4,7 +4,8 @@ use http::{Response, StatusCode, Uri};
 use tracing::info;
 
 use super::Served;
-use super::query::{self, Refused, answer, no_parameter, pairs};
+use super::answer::told;
+use super::query::{self, Refused, no_parameter, pairs};
 use super::which::{Named, Which};
 use crate::drain::Will;
 use crate::net::Body;
@@ -18,7 +19,7 @@ struct Asks {
 
 /// `POST /kick`. `who` asks.
 pub(super) async fn kick(served: &Served, uri: &Uri, who: &str) -> Response<Body> {
-    answer(carry_out(served, uri, who).await)
+    told(carry_out(served, uri, who).await)
 }
 
 async fn carry_out(served: &Served, uri: &Uri, who: &str) -> Result<String, Refused> {

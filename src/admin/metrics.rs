@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use metrics::Gauge;
 use tokio::time::Instant;
 
-use super::{Stage, text};
-use crate::net::Body;
+use super::Stage;
+use super::answer::{text, typed};
+use crate::net::{Body, full};
 use crate::proxy::Shared;
 use crate::telemetry::{Flowed, log, number};
 use crate::tunnel::{Flow, Held, Traffic};
@@ -21,10 +21,7 @@ pub(super) async fn answer(shared: Arc<Shared>, stage: Stage) -> Response<Body> 
     let Ok(page) = page else {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be shown\n");
     };
-    let mut response = text(StatusCode::OK, page);
-    let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, format);
-    response
+    typed("text/plain; version=0.0.4; charset=utf-8", full(page))
 }
 
 fn page(shared: &Shared, stage: Stage) -> String {

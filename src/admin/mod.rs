@@ -1,6 +1,11 @@
 //! The admin listener: is it alive, is it ready, what has it counted, how are things; and what it is asked to do.
+//!
+//! The way of a request: `socket` accepts, `connection` serves one after the other, `request` finds what answers it,
+//! and `answer` is how that is written.
 
+mod answer;
 mod at_work;
+mod connection;
 pub mod control;
 mod drain;
 mod guard;
@@ -10,6 +15,7 @@ pub(crate) mod page;
 mod process;
 mod query;
 mod rates;
+mod request;
 pub mod sessions;
 mod socket;
 mod stall;
@@ -18,23 +24,12 @@ pub mod tap;
 mod upgrade;
 mod which;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
@@ -43,20 +38,16 @@ use self::at_work::Life;
 use self::guard::Reach;
 use self::rates::Rates;
 use self::socket::Socket;
-use self::stall::Hurried;
 use crate::config;
 use crate::drain::Orders;
 use crate::handover::{Inherited, Journal, Role};
-use crate::net::{Body, Stream, full};
+use crate::net::Stream;
 use crate::permit::Cap;
 use crate::proxy::Shared;
 use crate::reload::Asker;
 
 pub use self::at_work::AtWork;
 pub use self::socket::AdminError;
-
-/// How long a request's head, and an idle connection, may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long accept rests after an error.
 const REST: Duration = Duration::from_millis(100);
@@ -164,7 +155,7 @@ async fn accept_all(socket: Socket, served: Served) {
     }
     loop {
         match socket.accept().await {
-            Ok((stream, who)) => serve_one(stream, who, &served),
+            Ok((stream, who)) => serve(stream, who, served.clone()),
             Err(error) => {
                 debug!(%error, "the admin listener can't accept for now");
                 tokio::time::sleep(REST).await;
@@ -174,126 +165,10 @@ async fn accept_all(socket: Socket, served: Served) {
 }
 
 /// Serve `who` is at the other end of `stream`.
-fn serve_one(stream: Stream, who: String, served: &Served) {
-    let (served, stream) = (served.clone(), Hurried::new(stream));
+fn serve(stream: Stream, who: String, served: Served) {
     served.life.clone().spawn(async move {
-        let has_asked = Notify::new();
-        let service = service_fn(|request| {
-            has_asked.notify_one();
-            let (served, who) = (&served, &who);
-            async move { Ok::<_, Infallible>(careful(answer(&request, served, who).await)) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            // Another process answers from now on. Who came here is still answered here.
-            () = served.life.ends(&has_asked) => {
-                connection.as_mut().graceful_shutdown();
-                connection.as_mut().await
-            }
-        };
-        if let Err(error) = ended {
+        if let Err(error) = connection::serve(stream, &who, &served).await {
             debug!(%error, "an admin connection broke");
         }
     });
-}
-
-async fn answer(request: &Request<Incoming>, served: &Served, who: &str) -> Response<Body> {
-    let stage = *served.stage.borrow();
-    if let Some(refusal) = served.refuse(request) {
-        return refusal;
-    }
-    match (request.uri().path(), request.method()) {
-        ("/reload", &Method::POST) => control::reload(&served.asker).await,
-        ("/drain", &Method::POST) => drain::drain(served, request.uri()).await,
-        ("/resume", &Method::POST) => drain::resume(served, request.uri()).await,
-        ("/rebalance", &Method::POST) => {
-            let (served, uri) = (served.clone(), request.uri().clone());
-            to_the_end(async move { drain::rebalance(&served, &uri).await }).await
-        }
-        ("/kick", &Method::POST) => {
-            let (served, uri, who) = (served.clone(), request.uri().clone(), who.to_owned());
-            to_the_end(async move { kick::kick(&served, &uri, &who).await }).await
-        }
-        ("/tap", &Method::POST) => tap::look_on(served, request.uri(), who).await,
-        ("/upgrade", &Method::POST) => upgrade::upgrade(served).await,
-        ("/reload" | "/drain" | "/resume" | "/rebalance" | "/kick" | "/tap" | "/upgrade", _) => {
-            not_allowed("POST")
-        }
-        (_, method) if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
-        ("/live", _) => text(StatusCode::OK, "live\n"),
-        ("/ready", _) => match stage {
-            Stage::Ready => ready(&served.shared),
-            Stage::Starting | Stage::Draining | Stage::Drained => {
-                text(StatusCode::SERVICE_UNAVAILABLE, stage.label().to_owned() + "\n")
-            }
-        },
-        ("/metrics", _) => metrics::answer(Arc::clone(&served.shared), stage).await,
-        ("/status", _) => status::answer(served),
-        ("/sessions", _) => sessions::list(&served.shared, request.uri()).await,
-        (path, _) => page::file(path).unwrap_or_else(|| {
-            let words = "there is /, /live, /ready, /metrics, /status, /sessions, and POST /reload, /drain, \
-                         /resume, /rebalance, /kick, /tap, /upgrade\n";
-            text(StatusCode::NOT_FOUND, words)
-        }),
-    }
-}
-
-/// Carry out what takes turns, whether or not whoever asked waits for the answer: half done, it would be neither
-/// undone nor in the log.
-async fn to_the_end(order: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
-    let broken = |_| text(StatusCode::INTERNAL_SERVER_ERROR, "this broke; look at the gateway's log\n");
-    tokio::spawn(order).await.unwrap_or_else(broken)
-}
-
-impl Served {
-    /// Why a request is not answered. The token is that of the configuration at work; where that has switched
-    /// the admin listener off, which takes a restart, it is the one of before.
-    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        let snapshot = self.shared.snapshot.load();
-        let config = snapshot.config.admin.as_ref().unwrap_or(&self.config);
-        let (path, headers) = (request.uri().path(), request.headers());
-        guard::refuse(request.method(), path, headers, config.token.as_ref(), self.reach)
-    }
-}
-
-/// An answer that a browser neither keeps, guesses at, frames, nor takes for more than it is.
-fn careful(mut response: Response<Body>) -> Response<Body> {
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
-    response
-}
-
-/// Serving, and each upstream that is `required` has an endpoint up.
-fn ready(shared: &Shared) -> Response<Body> {
-    let now = Instant::now();
-    let snapshot = shared.snapshot.load();
-    let mut pools = snapshot.pools.values().map(|upstream| &upstream.pool);
-    match pools.find(|pool| pool.config().required && !pool.is_available(now)) {
-        None => text(StatusCode::OK, "ready\n"),
-        Some(pool) => {
-            let missing = format!("no endpoint of upstream {} is up\n", pool.name());
-            text(StatusCode::SERVICE_UNAVAILABLE, missing)
-        }
-    }
-}
-
-fn not_allowed(methods: &'static str) -> Response<Body> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("use {methods}\n"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-    response
-}
-
-fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

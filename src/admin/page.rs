@@ -2,8 +2,8 @@
 //! they show they ask of `/status`.
 
 use http::Response;
-use http::header::{CONTENT_TYPE, HeaderValue};
 
+use super::answer::typed;
 use crate::net::{Body, full};
 
 /// The page's files: path, type, content. They use nothing from outside.
@@ -27,9 +27,7 @@ pub(super) fn has(path: &str) -> bool {
 /// The file there.
 pub(super) fn file(path: &str) -> Option<Response<Body>> {
     let (_, content_type, content) = FILES.iter().find(|(file, ..)| *file == path)?;
-    let mut response = Response::new(full(*content));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    Some(response)
+    Some(typed(content_type, full(*content)))
 }
 
 /// What tests ask of each page of ours.

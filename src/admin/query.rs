@@ -3,13 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use super::text;
 use crate::config::did_you_mean;
 use crate::drain::Will;
-use crate::net::Body;
 
 /// Why a request is not answered: the status, and words for a person.
 pub(super) type Refused = (StatusCode, String);
@@ -48,15 +46,6 @@ pub(super) fn bad(words: impl Display) -> Refused {
 
 pub(super) fn conflict(words: impl Display) -> Refused {
     (StatusCode::CONFLICT, words.to_string())
-}
-
-/// Words for a person, whatever came of it.
-pub(super) fn answer(outcome: Result<String, Refused>) -> Response<Body> {
-    let (status, words) = match outcome {
-        Ok(words) => (StatusCode::OK, words),
-        Err(refused) => refused,
-    };
-    text(status, words + "\n")
 }
 
 /// What tests ask of each reading of a query: a mistake in it is a 400 with such words.

@@ -9,13 +9,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode, Uri};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use self::form::Session;
-use super::query::{Refused, answer, bad, no_parameter, pairs};
+use super::answer::{told, typed};
+use super::query::{Refused, bad, no_parameter, pairs};
 use crate::net::{Body, full};
 use crate::proxy::Shared;
 use crate::proxy::roster::{Cursor, Entry, Roster, SessionId};
@@ -56,14 +56,12 @@ enum Address {
 pub(super) async fn list(shared: &Shared, uri: &Uri) -> Response<Body> {
     let mut listing = match Listing::begin(uri.query()) {
         Ok(listing) => listing,
-        Err(refused) => return answer(Err(refused)),
+        Err(refused) => return told(Err(refused)),
     };
     while listing.step(&shared.roster) {
         yield_now().await;
     }
-    let mut response = Response::new(full(listing.finish()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    typed("application/json", full(listing.finish()))
 }
 
 /// A page that is being written; see [`form::Page`].

@@ -6,13 +6,13 @@ pub mod form;
 use std::time::{Duration, SystemTime};
 
 use http::Response;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 
 use self::form::{
     Certificate, Connections, Drain, Ending, Endpoint, History, LastError, LastProbe, Process, Rates,
     Rejection, Reload, Sessions, State, Status, Upgrade, Upstream,
 };
+use super::answer::typed;
 use super::rates::{Minute, Reading};
 use super::{Served, Stage};
 use crate::drain::Progress;
@@ -31,9 +31,7 @@ const DAY: u64 = 24 * 60 * 60;
 pub(super) fn answer(served: &Served) -> Response<Body> {
     // Text and numbers: there is nothing that could fail.
     let json = serde_json::to_vec(&tell(served)).unwrap_or_default();
-    let mut response = Response::new(full(json));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    typed("application/json", full(json))
 }
 
 fn tell(served: &Served) -> Status {

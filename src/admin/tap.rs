@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -24,7 +23,8 @@ use tracing::info;
 use self::form::Line;
 use self::tell::{date, tell};
 use super::Served;
-use super::query::{Refused, answer, bad, conflict, no_parameter, pairs};
+use super::answer::{told, typed};
+use super::query::{Refused, bad, conflict, no_parameter, pairs};
 use super::sessions;
 use super::which::{Named, Which};
 use crate::mqtt::Level;
@@ -55,12 +55,8 @@ struct Asks {
 /// `POST /tap`. `who` asks.
 pub(super) async fn look_on(served: &Served, uri: &Uri, who: &str) -> Response<Body> {
     match begin(served, uri, who).await {
-        Ok(lines) => {
-            let mut response = Response::new(lines);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-            response
-        }
-        Err(refused) => answer(Err(refused)),
+        Ok(lines) => typed("application/x-ndjson", lines),
+        Err(refused) => told(Err(refused)),
     }
 }
 
