@@ -8,6 +8,10 @@ use serde::Deserialize;
 use super::review::Review;
 use super::value::{Leaf, Written, WrittenList};
 
+/// The longest that a look-up may take. In an upgrade the next process looks all names up before it takes over, for
+/// which it has 45 seconds.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// Who knows the addresses behind names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolver {
@@ -38,7 +42,7 @@ impl ResolverTable {
             nameservers: nameservers.into_iter().map(|server| server.into_inner().0.0).collect(),
             timeout: review.time(
                 self.timeout,
-                Duration::from_millis(10)..=Duration::from_mins(1),
+                Duration::from_millis(10)..=LONGEST,
                 Resolver::default().timeout,
             ),
         }

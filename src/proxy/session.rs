@@ -272,8 +272,13 @@ impl Session {
         let Found { picked, framing, answer } = found;
         let endpoint = picked.endpoint();
         self.account.commit(endpoint, self.upstream.metrics(endpoint).as_ref(), &answer.first);
-        let opened = timeout(self.limits.write_stall_timeout, opening.open()).await;
-        let opened = match opened.unwrap_or(Err(Ending::ClientStalled)) {
+        let opened = tokio::select! {
+            opened = timeout(self.limits.write_stall_timeout, opening.open()) => {
+                opened.unwrap_or(Err(Ending::ClientStalled))
+            }
+            () = self.watch.cut() => Err(Ending::Cut),
+        };
+        let opened = match opened {
             Ok(opened) => opened,
             Err(ending) => {
                 self.account.end(ending);

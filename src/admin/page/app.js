@@ -233,13 +233,14 @@ function updateCertificate(node, { chain, kind, name, days_left: days, complaint
 }
 
 function facts(status) {
-  const { reload, process, connections } = status;
+  const { reload, upgrade, process, connections } = status;
   const went = reload && `${reload.applied ? "applied" : "refused"}, ${ago(reload.at, status.now)} (${reload.cause.replaceAll("_", " ")})`;
   const of = (used, limit) => (limit == null ? "" : ` of ${count(limit)}`);
   return [
     ["Stage", status.stage],
     ["Version", `${status.version}, process ${status.pid}`],
     ["Started", `${clock(status.started)}, ${span(status.uptime_seconds)} ago`],
+    ...(upgrade?.from_version ? [["Took over", `from ${upgrade.from_version}, process ${upgrade.pid}, ${ago(upgrade.at, status.now)}`]] : []),
     ["Configuration", status.config],
     ["Last reload", went ?? "none since the start"],
     ["Connections", `${count(connections.held)} of ${count(connections.limit)}`],
@@ -263,17 +264,24 @@ function controls(status) {
 
 // --- One client -----------------------------------------------------------------------------------------
 
+let search = 0;
+
 async function find() {
+  const mine = ++search;
   let sessions = [];
+  let next = null;
   let words = "No session has this ClientID now.";
   try {
     const response = await fetch(`/sessions?client_id=${encodeURIComponent(byId("find-id").value)}`, { headers: authorization(), cache: "no-store" });
-    if (response.ok) ({ sessions } = await response.json());
+    if (response.ok) ({ sessions, next } = await response.json());
     else words = await response.text();
   } catch {
     words = "The gateway does not answer.";
   }
+  // The answer to a later search may have come before.
+  if (mine !== search) return;
   put(byId("found-empty"), words);
+  put(byId("found-more"), `These are the first ${sessions.length}. brokergate sessions lists all.`).hidden = !next;
   follow(byId("found"), sessions, (it) => it.id, () => row([[""], [""], ["acts"]]), updateFound);
 }
 

@@ -117,6 +117,13 @@ export function troubles(status) {
       todo: "The configuration from before works on. Correct the file; a saved change is taken up by itself.",
     });
   }
+  if (status.upgrade?.error) {
+    add("upgrade", "wait", "The last upgrade failed", {
+      when: `at ${clock(status.upgrade.at)}, ${ago(status.upgrade.at, now)}`,
+      cause: status.upgrade.error,
+      todo: "This process works on. Mend the cause and upgrade again.",
+    });
+  }
   for (const it of status.certificates.filter(({ complaint }) => complaint)) {
     add(`certificate ${it.kind} ${it.name} ${it.chain}`, it.days_left < 3 ? "bad" : "wait", `Certificate of ${it.kind} ${it.name}`, { cause: it.complaint, todo: "A renewed file is taken up by itself." });
   }

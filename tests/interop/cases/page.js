@@ -152,6 +152,12 @@ export default [
       await page.locator('#said', { hasText: 'did you mean `drain`' }).waitFor(patience);
       await verdict(page, 'broken');
       assert.match(await page.locator('.trouble', { hasText: 'refused' }).innerText(), /did you mean `drain`/);
+
+      const upgrade = await fetch(`${gateway.admin}/upgrade`, { method: 'POST', headers: { 'X-Brokergate': '1' } });
+      assert.equal(upgrade.ok, false);
+      const trouble = page.locator('.trouble', { hasText: 'upgrade failed' });
+      await trouble.waitFor(patience);
+      assert.match(await trouble.innerText(), /did you mean `drain`/);
     },
   },
   {
