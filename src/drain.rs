@@ -4,21 +4,22 @@
 //! them, and waits until the last watch is dropped. What a watch costs its work at each wake-up is one
 //! atomic load and the registration of a waker: it is polled beside every message.
 
+mod member;
 mod order;
 mod round;
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
+use self::member::{ASKED, CUT};
+
+pub use self::member::{Asked, Member, Watch};
 pub use self::order::{Order, Ordered, Orders, orders};
 pub use self::round::{Progress, Round, Terms, Will};
 
@@ -43,51 +44,6 @@ struct Inner {
     rounds: [AtomicU64; 2],
     /// How many ages there were. Work knows the one it began in.
     age: AtomicU32,
-}
-
-/// One piece of work, as the asking side knows it.
-#[derive(Debug)]
-pub struct Member {
-    stage: AtomicU8,
-    age: u32,
-    key: u64,
-    waker: AtomicWaker,
-}
-
-/// Stages of a piece of work, behind 0. Each counts more than those before it.
-const ASKED: u8 = 1;
-const ASKED_QUIETLY: u8 = 2;
-const KICKED: u8 = 3;
-const KICKED_QUIETLY: u8 = 4;
-const CUT: u8 = u8::MAX;
-
-/// Why work is asked to say goodbye.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// What it belongs to drains.
-    Drain(Will),
-    /// A person meant this very piece of work.
-    Kick(Will),
-}
-
-/// The stage in which work is asked by a drain.
-const fn stage_of(will: Will) -> u8 {
-    match will {
-        Will::Fire => ASKED,
-        Will::Suppress => ASKED_QUIETLY,
-    }
-}
-
-impl Asked {
-    /// What a stage says; the latest word counts.
-    const fn of(stage: u8) -> Self {
-        match stage {
-            ASKED_QUIETLY => Self::Drain(Will::Suppress),
-            KICKED => Self::Kick(Will::Fire),
-            KICKED_QUIETLY => Self::Kick(Will::Suppress),
-            _ => Self::Drain(Will::Fire),
-        }
-    }
 }
 
 impl Drain {
@@ -115,10 +71,10 @@ impl Drain {
     pub fn watch_by(&self, key: u64) -> Watch {
         let whole = self.0.whole.as_ref();
         let age = whole.unwrap_or(self).0.age.load(Ordering::Acquire);
-        let member = Arc::new(Member { stage: AtomicU8::new(0), age, key, waker: AtomicWaker::new() });
+        let member = Member::new(age, key);
         let place = self.enter(&member);
         let place_in_whole = whole.map(|whole| whole.enter(&member));
-        Watch { member, _place: place, _place_in_whole: place_in_whole }
+        Watch::new(member, place, place_in_whole)
     }
 
     fn enter(&self, member: &Arc<Member>) -> Place {
@@ -172,7 +128,7 @@ impl Drain {
         // The lock keeps a cancelling out.
         let current = self.0.round();
         if !round.is_cancelled() {
-            self.tell_all(stage_of(round.terms().will));
+            self.tell_all(Asked::Drain(round.terms().will).stage());
         }
         drop(current);
     }
@@ -295,95 +251,6 @@ impl Inner {
         let next = from + LOOKED_AT;
         (from..next.min(work.capacity())).filter_map(|key| work.get(key)).for_each(each);
         (next < work.capacity()).then_some(next)
-    }
-}
-
-impl Member {
-    /// To whom it belongs: what balances by hashing go by. 0 is nobody.
-    #[must_use]
-    pub const fn key(&self) -> u64 {
-        self.key
-    }
-
-    /// Whether it was not asked yet.
-    #[must_use]
-    pub fn is_at_work(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == 0
-    }
-
-    /// Whether it began before an age.
-    #[must_use]
-    pub const fn is_older(&self, age: u32) -> bool {
-        // Ages may come around again.
-        self.age.wrapping_sub(age).cast_signed() < 0
-    }
-
-    /// Ask this one alone to say goodbye. Says whether it is the first that asks.
-    pub fn kick(&self, will: Will) -> bool {
-        self.tell(match will {
-            Will::Fire => KICKED,
-            Will::Suppress => KICKED_QUIETLY,
-        }) == 0
-    }
-
-    /// Whether a kick was the latest word, which whoever takes this one's place must hear too.
-    #[must_use]
-    pub fn kicked(&self) -> Option<Will> {
-        match self.stage.load(Ordering::Acquire) {
-            KICKED => Some(Will::Fire),
-            KICKED_QUIETLY => Some(Will::Suppress),
-            _ => None,
-        }
-    }
-
-    /// Gives the stage before.
-    fn tell(&self, stage: u8) -> u8 {
-        let before = self.stage.fetch_max(stage, Ordering::AcqRel);
-        self.waker.wake();
-        before
-    }
-}
-
-/// The asked side: one for each piece of work, which is one task.
-#[derive(Debug)]
-pub struct Watch {
-    member: Arc<Member>,
-    _place: Place,
-    _place_in_whole: Option<Place>,
-}
-
-impl Watch {
-    /// Whom the asking side knows.
-    #[must_use]
-    pub const fn member(&self) -> &Arc<Member> {
-        &self.member
-    }
-
-    /// Wait until we are asked to say goodbye.
-    pub fn asked(&self) -> impl Future<Output = Asked> + Send + use<> {
-        let reached = self.reached(ASKED);
-        async move { Asked::of(reached.await) }
-    }
-
-    /// Wait until we are told to stop at once.
-    pub fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
-        let reached = self.reached(CUT);
-        async move {
-            reached.await;
-        }
-    }
-
-    fn reached(&self, stage: u8) -> impl Future<Output = u8> + Send + use<> {
-        let member = Arc::clone(&self.member);
-        poll_fn(move |cx| {
-            let reached = || Some(member.stage.load(Ordering::Acquire)).filter(|now| *now >= stage);
-            if let Some(now) = reached() {
-                return Poll::Ready(now);
-            }
-            member.waker.register(cx.waker());
-            // It may have come while we registered.
-            reached().map_or(Poll::Pending, Poll::Ready)
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::Member;
+use super::{Asked, Member};
 
 /// How often those whose turn has come are asked.
 const STEP: Duration = Duration::from_millis(10);
@@ -170,7 +170,7 @@ impl Round {
             while due > 0 && !self.is_cancelled() {
                 let turn = due.min(AT_ONCE);
                 for member in work.by_ref().take(turn) {
-                    member.tell(super::stage_of(self.terms.will));
+                    member.tell(Asked::Drain(self.terms.will).stage());
                 }
                 self.asked.fetch_add(turn, Ordering::Relaxed);
                 due -= turn;

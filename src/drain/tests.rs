@@ -88,9 +88,9 @@ async fn who_was_not_asked_when_it_is_cancelled_stays() {
     );
     drain.cancel();
     carried.await.unwrap();
-    assert_eq!(watches.iter().filter(|watch| watch.member.is_at_work()).count(), round.unasked());
+    assert_eq!(watches.iter().filter(|watch| watch.member().is_at_work()).count(), round.unasked());
     assert!(drain.progress().is_none() && !drain.is_asked());
-    assert!(drain.watch().member.is_at_work(), "who comes then stays");
+    assert!(drain.watch().member().is_at_work(), "who comes then stays");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,12 +101,12 @@ async fn who_comes_while_goodbyes_are_said_is_asked_in_the_same_rhythm() {
     let said = tokio::spawn(async move { asking.say(&asking.begin(terms(10))).await });
     tokio::time::sleep(Duration::from_secs(5)).await;
     let late: Vec<_> = (0..5).map(|_| drain.watch()).collect();
-    assert!(late.iter().all(|watch| watch.member.is_at_work()));
+    assert!(late.iter().all(|watch| watch.member().is_at_work()));
     tokio::time::sleep(Duration::from_millis(4500)).await;
-    assert!(early.iter().all(|watch| !watch.member.is_at_work()));
+    assert!(early.iter().all(|watch| !watch.member().is_at_work()));
     let began = Instant::now();
     said.await.unwrap();
-    assert!(late.iter().all(|watch| !watch.member.is_at_work()));
+    assert!(late.iter().all(|watch| !watch.member().is_at_work()));
     assert!(began.elapsed() > Duration::from_millis(3500), "{:?}", began.elapsed());
 }
 
@@ -126,8 +126,8 @@ fn work_knows_its_age() {
     let part = whole.part();
     let (first, second) = (part.watch(), whole.new_age());
     let late = part.watch();
-    assert!(first.member.is_older(second) && !late.member.is_older(second));
-    assert!(late.member.is_older(whole.new_age()));
+    assert!(first.member().is_older(second) && !late.member().is_older(second));
+    assert!(late.member().is_older(whole.new_age()));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The fields inside a packet (MQTT 1.5) and the properties of MQTT 5 (2.2.2).
 
+use super::PacketError;
 use super::packet::decode_length;
 
 /// What is wrong inside a packet.
@@ -74,8 +75,7 @@ impl<'a> Fields<'a> {
 
     /// The bytes behind a length that says how many they are (MQTT 5, 2.2.2.1).
     pub(super) fn take_counted(&mut self) -> Option<&'a [u8]> {
-        let (length, size) = decode_length(|index| self.rest.get(index).copied()).ok()??;
-        self.take(size, "length").ok()?;
+        let length = self.variable().ok()??;
         self.take(usize::try_from(length).ok()?, "what is counted").ok()
     }
 
@@ -108,6 +108,15 @@ impl<'a> Fields<'a> {
         self.take_array(what).map(u32::from_be_bytes)
     }
 
+    /// A variable byte integer (MQTT 5, 1.5.5); `None` while it is not whole.
+    pub(super) fn variable(&mut self) -> Result<Option<u32>, PacketError> {
+        let Some((number, size)) = decode_length(|index| self.rest.get(index).copied())? else {
+            return Ok(None);
+        };
+        self.rest = &self.rest[size..];
+        Ok(Some(number))
+    }
+
     pub(super) fn binary(&mut self, what: &'static str) -> Result<&'a [u8], Fault> {
         let length = self.two(what)?;
         self.take(usize::from(length), what)
@@ -120,10 +129,8 @@ impl<'a> Fields<'a> {
 
     /// The properties that stand here, of which only those in `allowed` may be there.
     pub(super) fn properties(&mut self, allowed: PropertySet) -> Result<Properties<'a>, Fault> {
-        let (length, size) = decode_length(|index| self.rest.get(index).copied())
-            .map_err(|_| Fault::PropertyLength)?
-            .ok_or(Fault::Truncated("property length"))?;
-        self.take(size, "property length")?;
+        let length =
+            self.variable().map_err(|_| Fault::PropertyLength)?.ok_or(Fault::Truncated("property length"))?;
         // A length that no usize holds is longer than the packet too.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         Ok(Properties {
@@ -154,7 +161,7 @@ impl PropertySet {
     }
 }
 
-/// The identifiers of properties (MQTT 2.2.2.2).
+/// The identifiers of properties, and what shape each has (MQTT 2.2.2.2).
 pub(super) mod property {
     pub(in crate::mqtt) const PAYLOAD_FORMAT: u8 = 0x01;
     pub(in crate::mqtt) const MESSAGE_EXPIRY: u8 = 0x02;
@@ -183,6 +190,47 @@ pub(super) mod property {
     pub(in crate::mqtt) const WILDCARD_AVAILABLE: u8 = 0x28;
     pub(in crate::mqtt) const SUBSCRIPTION_ID_AVAILABLE: u8 = 0x29;
     pub(in crate::mqtt) const SHARED_AVAILABLE: u8 = 0x2A;
+
+    /// What a property's value is made of, whatever it says.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in crate::mqtt) enum Shape {
+        Byte,
+        Two,
+        Four,
+        /// A variable byte integer.
+        Variable,
+        Binary,
+        Text,
+        /// A name and its value.
+        TwoTexts,
+    }
+
+    /// The shape of a property; `None` where no property has this identifier.
+    pub(in crate::mqtt) const fn shape(id: u8) -> Option<Shape> {
+        Some(match id {
+            PAYLOAD_FORMAT
+            | REQUEST_PROBLEM
+            | REQUEST_RESPONSE
+            | MAXIMUM_QOS
+            | RETAIN_AVAILABLE
+            | WILDCARD_AVAILABLE
+            | SUBSCRIPTION_ID_AVAILABLE
+            | SHARED_AVAILABLE => Shape::Byte,
+            SERVER_KEEPALIVE | RECEIVE_MAXIMUM | TOPIC_ALIAS_MAXIMUM | TOPIC_ALIAS => Shape::Two,
+            MESSAGE_EXPIRY | SESSION_EXPIRY | WILL_DELAY | MAXIMUM_PACKET_SIZE => Shape::Four,
+            SUBSCRIPTION_ID => Shape::Variable,
+            CORRELATION_DATA | AUTHENTICATION_DATA => Shape::Binary,
+            CONTENT_TYPE
+            | RESPONSE_TOPIC
+            | ASSIGNED_CLIENT_ID
+            | AUTHENTICATION_METHOD
+            | RESPONSE_INFORMATION
+            | SERVER_REFERENCE
+            | REASON => Shape::Text,
+            USER_PROPERTY => Shape::TwoTexts,
+            _ => return None,
+        })
+    }
 }
 
 /// A property's value; text and bytes are checked, but nobody here asks for them.
@@ -219,45 +267,35 @@ impl Properties<'_> {
             return Err(Fault::DuplicateProperty(id));
         }
         self.seen.0 |= 1 << id;
-        let value = match id {
-            PAYLOAD_FORMAT
-            | REQUEST_PROBLEM
-            | REQUEST_RESPONSE
-            | MAXIMUM_QOS
-            | RETAIN_AVAILABLE
-            | WILDCARD_AVAILABLE
-            | SUBSCRIPTION_ID_AVAILABLE
-            | SHARED_AVAILABLE => {
-                // All of them are 0 or 1.
-                match self.fields.byte(WHAT)? {
-                    byte @ 0..=1 => Value::Byte(byte),
-                    _ => return Err(Fault::PropertyValue(id)),
-                }
-            }
-            SERVER_KEEPALIVE | TOPIC_ALIAS_MAXIMUM => Value::Two(self.fields.two(WHAT)?),
-            RECEIVE_MAXIMUM => match self.fields.two(WHAT)? {
-                0 => return Err(Fault::PropertyValue(id)),
+        let value = match shape(id) {
+            // All of them are 0 or 1.
+            Some(Shape::Byte) => match self.fields.byte(WHAT)? {
+                byte @ 0..=1 => Value::Byte(byte),
+                _ => return Err(Fault::PropertyValue(id)),
+            },
+            Some(Shape::Two) => match self.fields.two(WHAT)? {
+                0 if id == RECEIVE_MAXIMUM => return Err(Fault::PropertyValue(id)),
                 two => Value::Two(two),
             },
-            MESSAGE_EXPIRY | SESSION_EXPIRY | WILL_DELAY => Value::Four(self.fields.four(WHAT)?),
-            MAXIMUM_PACKET_SIZE => match self.fields.four(WHAT)? {
-                0 => return Err(Fault::PropertyValue(id)),
+            Some(Shape::Four) => match self.fields.four(WHAT)? {
+                0 if id == MAXIMUM_PACKET_SIZE => return Err(Fault::PropertyValue(id)),
                 four => Value::Four(four),
             },
-            CORRELATION_DATA | AUTHENTICATION_DATA => {
+            Some(Shape::Binary) => {
                 self.fields.binary(WHAT)?;
                 Value::Unread
             }
-            USER_PROPERTY => {
-                self.fields.text("user property")?;
-                self.fields.text("user property")?;
-                Value::Unread
-            }
-            // What is left of the allowed is text.
-            _ => {
+            Some(Shape::Text) => {
                 self.fields.text(WHAT)?;
                 Value::Unread
             }
+            Some(Shape::TwoTexts) => {
+                self.fields.text("user property")?;
+                self.fields.text("user property")?;
+                Value::Unread
+            }
+            // No packet that is read here may have one.
+            Some(Shape::Variable) | None => return Err(Fault::Property(id)),
         };
         Ok(Some((id, value)))
     }

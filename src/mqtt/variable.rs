@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::fields::{Fields, property};
-use super::packet::decode_length;
+use super::fields::Fields;
+use super::fields::property::{self, Shape};
 use super::{Level, PacketStart, PacketType};
 
 /// The variable header, and where the payload begins. What is not there, or was not copied, is left out.
@@ -101,53 +101,30 @@ impl<'a> VariableHeader<'a> {
 
     /// Two of them are told; to find them the length of all must be known (MQTT 5, 2.2.2.2).
     fn read_properties(&mut self, fields: &mut Fields<'a>) -> Option<()> {
-        use property::*;
-
         let mut properties = Fields::new(fields.take_counted()?);
         while !properties.is_empty() {
-            match properties.byte("").ok()? {
-                PAYLOAD_FORMAT
-                | REQUEST_PROBLEM
-                | REQUEST_RESPONSE
-                | MAXIMUM_QOS
-                | RETAIN_AVAILABLE
-                | WILDCARD_AVAILABLE
-                | SUBSCRIPTION_ID_AVAILABLE
-                | SHARED_AVAILABLE => {
-                    properties.byte("").ok()?;
-                }
-                TOPIC_ALIAS => self.topic_alias = Some(properties.two("").ok()?),
-                SERVER_KEEPALIVE | RECEIVE_MAXIMUM | TOPIC_ALIAS_MAXIMUM => {
-                    properties.two("").ok()?;
-                }
-                MESSAGE_EXPIRY | SESSION_EXPIRY | WILL_DELAY | MAXIMUM_PACKET_SIZE => {
-                    properties.four("").ok()?;
-                }
-                SUBSCRIPTION_ID => {
-                    let rest = properties.rest();
-                    let (_, size) = decode_length(|index| rest.get(index).copied()).ok()??;
-                    properties = Fields::new(&rest[size..]);
-                }
-                REASON => self.reason = Some(text(&mut properties)?),
-                USER_PROPERTY => {
-                    properties.binary("").ok()?;
-                    properties.binary("").ok()?;
-                }
-                CONTENT_TYPE
-                | RESPONSE_TOPIC
-                | CORRELATION_DATA
-                | ASSIGNED_CLIENT_ID
-                | AUTHENTICATION_METHOD
-                | AUTHENTICATION_DATA
-                | RESPONSE_INFORMATION
-                | SERVER_REFERENCE => {
-                    properties.binary("").ok()?;
-                }
-                // Nobody knows how long it is; what follows the properties is known all the same.
-                _ => return Some(()),
+            let id = properties.byte("").ok()?;
+            // How long an unknown one is nobody knows; what follows the properties is known all the same.
+            let Some(shape) = property::shape(id) else { return Some(()) };
+            match id {
+                property::TOPIC_ALIAS => self.topic_alias = Some(properties.two("").ok()?),
+                property::REASON => self.reason = Some(text(&mut properties)?),
+                _ => skip(&mut properties, shape)?,
             }
         }
         Some(())
+    }
+}
+
+/// Past a property's value, whatever it is; `None` where it ends too early.
+fn skip(fields: &mut Fields<'_>, shape: Shape) -> Option<()> {
+    match shape {
+        Shape::Byte => fields.byte("").ok().map(drop),
+        Shape::Two => fields.two("").ok().map(drop),
+        Shape::Four => fields.four("").ok().map(drop),
+        Shape::Variable => fields.variable().ok()?.map(drop),
+        Shape::Binary | Shape::Text => fields.binary("").ok().map(drop),
+        Shape::TwoTexts => fields.binary("").and_then(|_| fields.binary("")).ok().map(drop),
     }
 }
 
