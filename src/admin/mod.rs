@@ -42,12 +42,15 @@ use crate::config;
 use crate::drain::Orders;
 use crate::handover::{Inherited, Journal, Role};
 use crate::net::Stream;
-use crate::permit::Cap;
+use crate::permit::{Cap, Permit};
 use crate::proxy::Shared;
 use crate::reload::Asker;
 
 pub use self::at_work::AtWork;
 pub use self::socket::AdminError;
+
+/// Connections at once. Whoever reaches the address could take all descriptors from clients otherwise.
+const AT_ONCE: usize = 256;
 
 /// How long accept rests after an error.
 const REST: Duration = Duration::from_millis(100);
@@ -104,6 +107,7 @@ struct Served {
     reach: Reach,
     started: (SystemTime, Instant),
     rates: Rates,
+    connections: Arc<Cap>,
     taps: Arc<Cap>,
 }
 
@@ -124,8 +128,21 @@ pub fn bind(
     let reach = Reach::of(&config.address);
     let started = (SystemTime::now(), Instant::now());
     let (config, rates, life) = (config.clone(), Rates::default(), Life::default());
-    let taps = Cap::new(tap::AT_ONCE);
-    let served = Served { shared, stage, asker, orders, upgrades, life, config, reach, started, rates, taps };
+    let (connections, taps) = (Cap::new(AT_ONCE), Cap::new(tap::AT_ONCE));
+    let served = Served {
+        shared,
+        stage,
+        asker,
+        orders,
+        upgrades,
+        life,
+        config,
+        reach,
+        started,
+        rates,
+        connections,
+        taps,
+    };
     Ok(Admin { socket, copy, served })
 }
 
@@ -155,7 +172,10 @@ async fn accept_all(socket: Socket, served: Served) {
     }
     loop {
         match socket.accept().await {
-            Ok((stream, who)) => serve(stream, who, served.clone()),
+            Ok((stream, who)) => match served.connections.take() {
+                Some(permit) => serve(stream, who, permit, served.clone()),
+                None => debug!(%who, "the admin listener has {AT_ONCE} connections: this one is closed"),
+            },
             Err(error) => {
                 debug!(%error, "the admin listener can't accept for now");
                 tokio::time::sleep(REST).await;
@@ -165,8 +185,9 @@ async fn accept_all(socket: Socket, served: Served) {
 }
 
 /// Serve `who` is at the other end of `stream`.
-fn serve(stream: Stream, who: String, served: Served) {
+fn serve(stream: Stream, who: String, permit: Permit, served: Served) {
     served.life.clone().spawn(async move {
+        let _permit = permit;
         if let Err(error) = connection::serve(stream, &who, &served).await {
             debug!(%error, "an admin connection broke");
         }

@@ -131,11 +131,12 @@ async fn a_resolver_that_fails_changes_nothing() {
 async fn who_is_asked_to_stop_does_not_wait_for_names() {
     let names = Names::serve().await;
     names.feels(Mood::Silent);
-    let resolver = names.toml().replace("300ms", "1m");
+    let resolver = names.toml().replace("300ms", "30s");
     let text = simple(&[by_address(1883)], &format!("{resolver}[admin]\nenabled = false"));
     let config = config::parse(Path::new("test.toml"), &text, &|_| None).unwrap();
     let gateway = Gateway::bind(config).unwrap();
-    let run = Box::pin(gateway.run(std::future::ready(()), std::future::pending()));
+    let asked = async { until("a question", || names.questions() > 0).await };
+    let run = Box::pin(gateway.run(asked, std::future::pending()));
     within("the end", run).await.unwrap();
 }
 

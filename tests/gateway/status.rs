@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use brokergate::admin::status::form::{State, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
 use super::harness::{Broker, Client, Crew, Gate, Message, connect_v3, publish, raw, simple, within};
@@ -174,6 +174,37 @@ async fn what_is_left_of_a_drain_is_told() {
     gate.ask();
     let told = until(&gate, "draining", |status| status.stage == "draining").await;
     assert_eq!(told.left, Some(1));
+}
+
+/// Whoever reaches the address could take all descriptors from clients otherwise.
+#[tokio::test]
+async fn only_so_many_connections_are_held() {
+    let gate = Gate::start(&simple(&["\"mqtt://127.0.0.1:1\"".to_owned()], "")).await;
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        held.push(TcpStream::connect(gate.admin()).await.unwrap());
+    }
+    let mut one_more = TcpStream::connect(gate.admin()).await.unwrap();
+    assert_eq!(within("its end", one_more.read(&mut [0])).await.unwrap_or(0), 0);
+    // Who is there is answered, and makes room.
+    let request = b"GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut answer = Vec::new();
+    held[0].write_all(request).await.unwrap();
+    within("an answer", held[0].read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    let again = async {
+        loop {
+            let mut stream = TcpStream::connect(gate.admin()).await.unwrap();
+            let mut answer = Vec::new();
+            // Until there is room it is closed.
+            let _ = stream.write_all(request).await;
+            let _ = stream.read_to_end(&mut answer).await;
+            if answer.starts_with(b"HTTP/1.1 200 ") {
+                return;
+            }
+        }
+    };
+    within("room", again).await;
 }
 
 #[tokio::test]

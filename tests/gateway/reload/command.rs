@@ -29,7 +29,8 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let up = async { while TcpStream::connect(site.plain).await.is_err() {} };
+        // It is bound last.
+        let up = async { while TcpStream::connect(admin).await.is_err() {} };
         within("the start", up).await;
         (Self { child, admin }, text)
     }
