@@ -16,7 +16,7 @@ use super::{DemoError, Folder};
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Valid from yesterday, for clocks that differ, and for so long from then.
-const VALIDITY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Where the files are. They go with the folder they were made in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_valid_from_yesterday_for_seven_days() {
+    fn it_is_valid_from_yesterday_for_thirty_days() {
         let folder = Folder::create().unwrap();
         let certificate = Certificate::make(&folder).unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -161,7 +161,7 @@ mod tests {
             let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
             let (from, to) =
                 (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
-            assert_eq!(to - from, 7 * 24 * 60 * 60);
+            assert_eq!(to - from, 30 * 24 * 60 * 60);
             assert!((i64::try_from(now).unwrap() - from - 24 * 60 * 60).abs() < 60);
         }
     }
