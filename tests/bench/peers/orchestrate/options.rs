@@ -51,7 +51,7 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 5 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 3 } else { 11 }).max(1)
     }
 
     pub(super) fn key(&self) -> KeyKind {
