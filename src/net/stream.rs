@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client;
 
@@ -49,6 +49,20 @@ impl From<client::TlsStream<TcpStream>> for Stream {
 }
 
 impl Stream {
+    /// Whether a read may find something, after one that found nothing: a look at what its socket's last event said,
+    /// with no system call. Whoever that read has promised to wake, is still woken.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        let (readable, yes) = (Interest::READABLE, || Ok(()));
+        let looked = match self {
+            Self::Tcp(stream) => stream.try_io(readable, yes),
+            Self::Tls(stream) => stream.socket().try_io(readable, yes),
+            Self::BrokerTls(stream) => stream.get_ref().0.try_io(readable, yes),
+            Self::Unix(stream) => stream.try_io(readable, yes),
+        };
+        looked.is_ok()
+    }
+
     /// As `poll_write`, of what is the last before `poll_shutdown`: TLS toward a client says its goodbye along
     /// with it, in one system call less.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -96,5 +110,39 @@ impl AsyncWrite for Stream {
             Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_is_worth_it_once_something_came() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut near = Stream::from(near);
+        let mut room = [0; 8];
+        poll_fn(|cx| {
+            let found = Pin::new(&mut near).poll_read(cx, &mut ReadBuf::new(&mut room));
+            assert!(found.is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!near.may_read());
+        far.write_all(b"bytes").await.unwrap();
+        // The runtime has to see it first.
+        while !near.may_read() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(near.read(&mut room).await.unwrap(), 5);
+        drop(far);
+        while !near.may_read() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(near.read(&mut room).await.unwrap(), 0, "an end is to be read as well");
     }
 }

@@ -98,11 +98,9 @@ struct Found {
 /// allocation of its own, which is gone when the tunnel runs.
 async fn carry(opening: impl Future<Output = Option<Joined>> + Unpin) {
     let Some(mut joined) = opening.await else { return };
-    let (asked, account) = (joined.watch.asked(), &joined.account);
-    let ending = tokio::select! {
-        ending = joined.tunnel.run(asked, account.traffic(), &account.entry().meter) => ending,
-        () = joined.watch.cut() => Ending::Cut,
-    };
+    let (watch, account) = (&joined.watch, &joined.account);
+    let (traffic, meter) = (account.traffic(), &account.entry().meter);
+    let ending = joined.tunnel.run(watch.asked(), watch.cut(), traffic, meter).await;
     // The endpoint's slot is free once its streams are closed, and the session ends with both.
     drop(joined.tunnel);
     drop(joined.picked);

@@ -3,6 +3,7 @@
 //! One future polls both directions, so both streams stay whole and nothing is locked or split. A
 //! session that is silent holds two streams, two small pumps and one timer.
 
+mod bell;
 mod buffer;
 mod course;
 mod ending;
@@ -14,7 +15,8 @@ mod traffic;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
@@ -25,6 +27,7 @@ pub use self::meter::{Meter, Moved, NoTap};
 pub use self::tap::{COPIED, Direction, Onlooker, Seen, Tap, tap};
 pub use self::traffic::{AllTraffic, Flow, Traffic};
 
+use self::bell::Bell;
 use self::course::{Boundary, Course, Violation};
 use self::ledger::Ledger;
 use self::pump::{Fault, Progress, Pump};
@@ -124,35 +127,53 @@ impl Tunnel {
         }
     }
 
-    /// Pump until the session has ended and the goodbyes are said. `asked` is the drain's question. What flows
-    /// is counted in `traffic`, of the worker, and in `meter`, of the session.
-    /// Dropping the future cuts the session where it stands.
+    /// Pump until the session has ended and the goodbyes are said. `asked` is the drain's question, `cut` the order
+    /// to stop where we stand. What flows is counted in `traffic`, of the worker, and in `meter`, of the session.
+    /// Dropping the future cuts the session as well.
     pub async fn run(
         &mut self,
         asked: impl Future<Output = Asked>,
+        cut: impl Future<Output = ()>,
         traffic: &Traffic,
         meter: &Meter,
     ) -> Ending {
         self.joined = meter.began().elapsed().as_millis() as u32;
-        let mut asked = pin!(asked);
+        let (mut asked, mut cut) = (pin!(asked), pin!(cut));
+        let bell = Bell::new();
+        let rings = Waker::from(Arc::clone(&bell));
         poll_fn(|cx| {
+            let rang = bell.take_rung(cx);
+            let mut seldom = Context::from_waker(&rings);
+            if rang && cut.as_mut().poll(&mut seldom).is_ready() {
+                return Poll::Ready(Ending::Cut);
+            }
             // First what is there already: who asks before the tunnel runs does not take the CONNACK away.
-            let ended = self.poll(cx, traffic, meter);
+            let mut ended = self.poll(cx, &mut seldom, rang, traffic, meter);
+            if rang
+                && ended.is_pending()
+                && self.ending.is_none()
+                && let Poll::Ready(asked) = asked.as_mut().poll(&mut seldom)
+            {
+                self.part_as_asked(asked);
+                ended = self.poll(cx, &mut seldom, rang, traffic, meter);
+            }
             if ended.is_ready() || self.ending.is_some() {
                 meter.leave();
-                return ended;
             }
-            match asked.as_mut().poll(cx) {
-                Poll::Pending => return ended,
-                Poll::Ready(asked) => self.part_as_asked(asked),
-            }
-            meter.leave();
-            self.poll(cx, traffic, meter)
+            ended
         })
         .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, traffic: &Traffic, meter: &Meter) -> Poll<Ending> {
+    /// Move what can be moved, and look at the timer where it may be due: the bell `rang`, which `seldom` rings.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        seldom: &mut Context<'_>,
+        mut rang: bool,
+        traffic: &Traffic,
+        meter: &Meter,
+    ) -> Poll<Ending> {
         loop {
             self.poll_up(cx, &Ledger::new(Direction::Up, traffic, meter));
             self.poll_down(cx, &Ledger::new(Direction::Down, traffic, meter));
@@ -163,8 +184,8 @@ impl Tunnel {
             if self.up.is_shut() && self.down.is_shut() {
                 return Poll::Ready(self.ending.clone().unwrap_or(Ending::BrokerVanished));
             }
-            self.hasten_timer();
-            if self.timer.as_mut().poll(cx).is_pending() {
+            rang |= self.hasten_timer();
+            if !rang || self.timer.as_mut().poll(seldom).is_pending() {
                 return Poll::Pending;
             }
             self.check_time(Instant::now(), meter);
@@ -172,6 +193,9 @@ impl Tunnel {
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>, ledger: &Ledger<'_>) {
+        if self.up.rests(&self.client) {
+            return;
+        }
         let before = ledger.bytes();
         while let Poll::Ready(progress) = self.up.poll(cx, &mut self.client, &mut self.broker, ledger) {
             match progress {
@@ -215,6 +239,9 @@ impl Tunnel {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>, ledger: &Ledger<'_>) {
+        if self.down.rests(&self.broker) {
+            return;
+        }
         while let Poll::Ready(progress) = self.down.poll(cx, &mut self.broker, &mut self.client, ledger) {
             match progress {
                 Ok(Progress::Shut) => break,
@@ -315,14 +342,17 @@ impl Tunnel {
         self.deadline.get_or_insert_with(|| Instant::now() + self.patience.farewell);
     }
 
-    /// Limits that began since the timer was armed may be reached sooner than it fires.
-    fn hasten_timer(&mut self) {
+    /// Limits that began since the timer was armed may be reached sooner than it fires: then it is armed anew, and
+    /// is to be asked.
+    fn hasten_timer(&mut self) -> bool {
         let stalls = [self.up.stalled(), self.down.stalled()];
         let stall = stalls.into_iter().flatten().min().map(|since| since + self.patience.stall);
         let soonest = stall.into_iter().chain(self.deadline).min();
-        if let Some(soonest) = soonest.filter(|soonest| *soonest < self.timer.deadline()) {
+        let soonest = soonest.filter(|soonest| *soonest < self.timer.deadline());
+        if let Some(soonest) = soonest {
             self.timer.as_mut().reset(soonest);
         }
+        soonest.is_some()
     }
 
     /// The timer fired: act on the limits that are reached, and arm it for the next.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use super::buffer::{self, Buffer};
@@ -56,6 +57,17 @@ enum Stage {
     Shut,
 }
 
+/// What must come before there is anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaits {
+    /// Nothing: it was told to change its ways since it was last polled.
+    Nothing,
+    /// Its source must have something to read. Until then a poll would find nothing.
+    Source,
+    /// Whatever the last poll has asked to be woken for.
+    Waking,
+}
+
 /// One direction, from its source to its sink.
 #[derive(Debug)]
 pub(super) struct Pump {
@@ -68,8 +80,7 @@ pub(super) struct Pump {
     stage: Stage,
     /// See [`Pump::finish_at_close`].
     finishes_at_close: bool,
-    /// Whether it was told to change its ways since it was last polled.
-    told: bool,
+    awaits: Awaits,
     /// Whether the sink may hold bytes that it has taken but not sent.
     unflushed: bool,
     /// Since when the sink has taken nothing of what waits.
@@ -108,7 +119,7 @@ impl Pump {
             insert: Vec::new(),
             stage: Stage::Flowing,
             finishes_at_close: false,
-            told: false,
+            awaits: Awaits::Waking,
             unflushed: false,
             stalled: None,
             room: ROOM,
@@ -123,7 +134,7 @@ impl Pump {
         sink: &mut Stream,
         ledger: &Ledger<'_>,
     ) -> Poll<Result<Progress, Fault>> {
-        self.told = false;
+        self.awaits = Awaits::Waking;
         let mut reads = 0;
         loop {
             if self.stage == Stage::Shut {
@@ -151,6 +162,10 @@ impl Pump {
                     Poll::Pending => {
                         // Only now: while more comes, the sink's own buffer may gather it.
                         ready!(self.poll_flush(cx, sink)).map_err(|_| Fault::Sink)?;
+                        // A task that has used up its turn is not told that there is nothing: it was not looked.
+                        if coop::has_budget_remaining() {
+                            self.awaits = Awaits::Source;
+                        }
                         return Poll::Pending;
                     }
                 },
@@ -221,18 +236,24 @@ impl Pump {
     pub(super) fn insert(&mut self, bytes: Vec<u8>) {
         if self.stage == Stage::Flowing {
             self.insert = bytes;
-            self.told = true;
+            self.awaits = Awaits::Nothing;
         }
     }
 
     fn enter(&mut self, stage: Stage) {
         self.stage = stage;
-        self.told = true;
+        self.awaits = Awaits::Nothing;
     }
 
     /// Whether it must be polled again before the session may sleep.
     pub(super) fn is_told(&self) -> bool {
-        self.told
+        self.awaits == Awaits::Nothing
+    }
+
+    /// Whether there is nothing to do and nothing has come. The direction that is silent costs the other no more
+    /// than this at a wake-up (`fan-out`).
+    pub(super) fn rests(&self, source: &Stream) -> bool {
+        self.awaits == Awaits::Source && !source.may_read()
     }
 
     pub(super) fn course(&self) -> &Course {

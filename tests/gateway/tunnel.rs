@@ -211,7 +211,7 @@ impl Case {
             false => drop(copies),
         }
         let carried = async {
-            let ending = tunnel.run(std::future::pending(), &traffic, &meter).await;
+            let ending = tunnel.run(std::future::pending(), std::future::pending(), &traffic, &meter).await;
             meter.end(ending.label());
             // Its streams close with it.
             drop(tunnel);

@@ -1,6 +1,6 @@
 //! Sides that do not read, that flood, or that leave at a bad moment.
 
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, coop};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -159,7 +159,7 @@ async fn a_farewell_longer_than_the_stall_timeout_costs_no_turns() {
     let (traffic, meter) = (Traffic::default(), Meter::new());
     let mut turns = 0;
     {
-        let mut run = pin!(tunnel.run(pending(), &traffic, &meter));
+        let mut run = pin!(tunnel.run(pending(), pending(), &traffic, &meter));
         let counted = poll_fn(|cx| {
             turns += 1;
             run.as_mut().poll(cx)
@@ -167,6 +167,35 @@ async fn a_farewell_longer_than_the_stall_timeout_costs_no_turns() {
         assert_eq!(within("the end", counted).await, Ending::ClientClosed);
     }
     assert!(turns < 20, "woken {turns} times");
+}
+
+#[tokio::test]
+async fn who_had_used_up_its_turn_is_woken_all_the_same() {
+    let (mut client, client_end) = UnixStream::pair().unwrap();
+    let (mut broker, broker_end) = UnixStream::pair().unwrap();
+    let mut tunnel = Tunnel::new(ends(client_end, broker_end, Framing::WebSocket), PATIENT);
+    let (traffic, meter) = (Traffic::default(), Meter::new());
+    let mut run = pin!(tunnel.run(pending(), pending(), &traffic, &meter));
+    let mut is_first = true;
+    let ended = poll_fn(|cx| {
+        // The first time it may not even look whether something has come.
+        while is_first && pin!(coop::consume_budget()).poll(cx).is_ready() {}
+        is_first = false;
+        run.as_mut().poll(cx)
+    });
+    let said = async {
+        let mut sent = Framed::default();
+        sent.push(OpCode::Data(Data::Binary), true, None, &packet_of(PacketType::Publish, 0, 10, 1));
+        let mut heard = vec![0; sent.wire.len()];
+        // By now it sleeps.
+        sleep(Duration::from_millis(50)).await;
+        broker.write_all(&sent.wire).await.unwrap();
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, sent.wire);
+        drop((client, broker));
+    };
+    let (ended, ()) = within("the end", async { tokio::join!(ended, said) }).await;
+    assert_eq!(ended, Ending::ClientVanished);
 }
 
 /// Two ends of a TCP connection with buffers of about `size` bytes, or the least that the kernel has.
@@ -218,7 +247,7 @@ fn join(
     patience: Patience,
 ) -> JoinHandle<Ending> {
     let mut tunnel = Tunnel::new(ends(client, broker, framing), patience);
-    tokio::spawn(async move { tunnel.run(pending(), &Traffic::default(), &Meter::new()).await })
+    tokio::spawn(async move { tunnel.run(pending(), pending(), &Traffic::default(), &Meter::new()).await })
 }
 
 /// Send until nothing more is taken for a while, and say how much was.

@@ -33,8 +33,12 @@ type UnderWay = HashMap<usize, bool>;
 
 #[derive(Default)]
 struct Counts {
+    /// When the warm-up was over.
+    since: u64,
     connects: u64,
     resumed: u64,
+    /// Not resumed although they began when the warm-up was over: by then there are tickets.
+    anew: u64,
     broken: Broken,
 }
 
@@ -69,7 +73,7 @@ impl Churn {
             match phases.at(now()) {
                 Some(Phase::Measuring) => {
                     fleet.meter.reset();
-                    counts = Counts::default();
+                    counts = Counts { since: now(), ..Counts::default() };
                     say(&json!({ "event": "measuring" }));
                 }
                 Some(Phase::Over) => break,
@@ -102,6 +106,7 @@ impl Churn {
         let mut report = fleet.meter.report("measured");
         report["connects"] = json!(counts.connects);
         report["resumed"] = json!(counts.resumed);
+        report["anew"] = json!(counts.anew);
         report["failed"] = json!(counts.broken.count());
         counts.broken.report(&mut report);
         say(&report);
@@ -136,6 +141,7 @@ impl Churn {
                     let (since, is_resumed) = (session.since, session.is_resumed());
                     counts.connects += 1;
                     counts.resumed += u64::from(is_resumed);
+                    counts.anew += u64::from(!is_resumed && since >= counts.since);
                     fleet.meter.record(now().saturating_sub(since));
                     under_way.insert(slot, true);
                     if let Err(why) = fleet.say_goodbye(slot) {

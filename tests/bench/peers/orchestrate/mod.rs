@@ -58,7 +58,7 @@ fn run(options: &Options) -> Result<()> {
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
     let place = Place::prepare(&release.with_file_name("bench-peers"), cores, options.key(), names)?;
     let machine = machine::words(&place, &contestants, options.key(), options.rounds())?;
-    let stage = Stage { place, program: program.clone(), seconds: options.seconds, is_quick: options.quick };
+    let stage = Stage { place, program: program.clone(), seconds: options.seconds };
 
     let results = compete(&stage, &options.scenarios(), &contestants, options.rounds());
     let verdicts = verdict::verdicts(&results, &contestants);

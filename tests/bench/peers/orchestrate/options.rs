@@ -23,10 +23,10 @@ pub(super) struct Options {
     /// How often each contestant is measured in a scenario, by turns; memory and growth once.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Of each measurement; by default 1, in growth 1.5, with --quick half of that.
-    #[arg(long)]
-    pub(super) seconds: Option<f64>,
-    /// brokergate, nginx and HAProxy, few and short rounds.
+    /// Of each measurement, behind a warm-up of a quarter of that, and 0.3 at least.
+    #[arg(long, default_value_t = 0.5)]
+    pub(super) seconds: f64,
+    /// brokergate, nginx and HAProxy, three rounds.
     #[arg(long)]
     pub(super) quick: bool,
     /// A build to measure, instead of target/release/brokergate; several are compared with each other.
@@ -51,7 +51,7 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 11 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 3 } else { 21 }).max(1)
     }
 
     pub(super) fn key(&self) -> KeyKind {

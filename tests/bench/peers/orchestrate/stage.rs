@@ -36,9 +36,8 @@ pub(super) struct Stage {
     pub(super) place: Place,
     /// Ourselves: `peers clients` and `peers broker` are started from it.
     pub(super) program: PathBuf,
-    /// Of a measurement; by default each scenario has its own.
-    pub(super) seconds: Option<f64>,
-    pub(super) is_quick: bool,
+    /// Of a measurement.
+    pub(super) seconds: f64,
 }
 
 /// One contestant at work. All of it ends when this is dropped.
@@ -154,9 +153,9 @@ impl Trial<'_> {
         Ok(answer)
     }
 
-    /// Has the first clients measure something for the seconds given, after a warm-up; what they say, and what was used.
-    pub(super) fn measure(&mut self, command: &str, seconds: f64) -> Result<(Value, Usage)> {
-        let seconds = self.seconds(seconds);
+    /// Has the first clients measure something after a warm-up; what they say, and what was used.
+    pub(super) fn measure(&mut self, command: &str) -> Result<(Value, Usage)> {
+        let seconds = self.seconds();
         let warm_up = (seconds / 4.0).clamp(0.3, 1.0);
         let command = format!("{command} warmup={warm_up} seconds={seconds}");
         let within = PATIENCE + Duration::from_secs_f64(seconds);
@@ -172,9 +171,9 @@ impl Trial<'_> {
         Ok((answer, usage))
     }
 
-    /// How long to measure where `usual` seconds are the rule.
-    pub(super) fn seconds(&self, usual: f64) -> f64 {
-        self.stage.seconds.unwrap_or(if self.stage.is_quick { usual / 2.0 } else { usual })
+    /// How long a measurement takes.
+    pub(super) fn seconds(&self) -> f64 {
+        self.stage.seconds
     }
 
     /// Time used by who stands between: the proxy, or the broker where there is none.
