@@ -46,7 +46,7 @@ pub struct Entry {
     /// By its name: a session outlives the configuration it came by.
     pub upstream: Arc<str>,
     /// What flows.
-    pub meter: Meter,
+    pub meter: Arc<Meter>,
     introduction: OnceLock<Introduction>,
     endpoint: OnceLock<Arc<Endpoint>>,
     /// Whom to ask to go. There is one while a broker is looked for, and another in the tunnel.
@@ -169,7 +169,7 @@ impl Entry {
         Self {
             client,
             upstream: Arc::clone(upstream),
-            meter: Meter::new(),
+            meter: Arc::default(),
             introduction: OnceLock::new(),
             endpoint: OnceLock::new(),
             member: Mutex::new(Arc::clone(watch.member())),

@@ -1,23 +1,28 @@
 //! Rung by what seldom happens to a session: a limit is reached, or somebody asks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake};
+use std::task::Context;
 
 use atomic_waker::AtomicWaker;
 
-/// One waker for whatever seldom wakes a session. Where it has not rung, a session that wakes for a message need not
-/// ask each of them, which would touch memory that is cold (`fan-out`).
+/// One for whatever seldom wakes a session. Where it has not rung, a session that wakes for a message need not ask
+/// each of them, which would touch memory that is cold (`fan-out`).
 #[derive(Debug)]
 pub(super) struct Bell {
-    rang: AtomicBool,
     session: AtomicWaker,
+    rang: AtomicBool,
 }
 
 impl Bell {
     /// One that has rung: nobody knows it yet, so all must be asked once.
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { rang: AtomicBool::new(true), session: AtomicWaker::new() })
+    pub(super) const fn new() -> Self {
+        Self { session: AtomicWaker::new(), rang: AtomicBool::new(true) }
+    }
+
+    /// Ring.
+    pub(super) fn ring(&self) {
+        self.rang.store(true, Ordering::Release);
+        self.session.wake();
     }
 
     /// Whether it rang since it was last asked. When it rings next it wakes `cx`.
@@ -28,21 +33,11 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rang.store(true, Ordering::Release);
-        self.session.wake();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
-    use std::task::Waker;
+    use std::task::{Wake, Waker};
 
     use super::*;
 
@@ -64,9 +59,8 @@ mod tests {
         assert!(bell.take_rung(&Context::from_waker(&first_waker)), "at first all is to be asked");
         assert!(!bell.take_rung(&Context::from_waker(&last_waker)));
 
-        let rings = Waker::from(Arc::clone(&bell));
-        rings.wake_by_ref();
-        rings.wake();
+        bell.ring();
+        bell.ring();
         assert_eq!((first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (0, 1));
         assert!(bell.take_rung(&Context::from_waker(&last_waker)));
         assert!(!bell.take_rung(&Context::from_waker(&last_waker)));

@@ -2,11 +2,13 @@
 //! whoever looks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bell::Bell;
 use super::tap::{Direction, Tap};
 
 /// What one direction moved.
@@ -22,11 +24,13 @@ pub struct Moved {
 /// nobody a look, and one that is not no more than two plain additions a read (`load`).
 #[derive(Debug)]
 pub struct Meter {
-    began: Instant,
+    down: Count,
+    /// Here, for whoever wakes for a message looks at both (`fan-out`).
+    bell: Bell,
+    up: Count,
     /// Nanoseconds from the beginning to when the client was last heard.
     heard: AtomicU64,
-    up: Count,
-    down: Count,
+    began: Instant,
     /// Who looks on. Its flag is what a read asks.
     tap: Mutex<Option<Box<Tap>>>,
     is_tapped: AtomicBool,
@@ -58,10 +62,11 @@ impl Meter {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            began: Instant::now(),
-            heard: AtomicU64::new(0),
-            up: Count::default(),
             down: Count::default(),
+            bell: Bell::new(),
+            up: Count::default(),
+            heard: AtomicU64::new(0),
+            began: Instant::now(),
             tap: Mutex::default(),
             is_tapped: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
@@ -104,6 +109,10 @@ impl Meter {
             Direction::Up => &self.up,
             Direction::Down => &self.down,
         }
+    }
+
+    pub(super) const fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Its ending is known, and it says goodbye.
@@ -160,6 +169,17 @@ impl Meter {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<Box<Tap>>> {
         self.tap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A waker for what seldom happens to the session.
+impl Wake for Meter {
+    fn wake(self: Arc<Self>) {
+        self.bell.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.bell.ring();
     }
 }
 

@@ -27,7 +27,6 @@ pub use self::meter::{Meter, Moved, NoTap};
 pub use self::tap::{COPIED, Direction, Onlooker, Seen, Tap, tap};
 pub use self::traffic::{AllTraffic, Flow, Traffic};
 
-use self::bell::Bell;
 use self::course::{Boundary, Course, Violation};
 use self::ledger::Ledger;
 use self::pump::{Fault, Progress, Pump};
@@ -135,15 +134,15 @@ impl Tunnel {
         asked: impl Future<Output = Asked>,
         cut: impl Future<Output = ()>,
         traffic: &Traffic,
-        meter: &Meter,
+        meter: &Arc<Meter>,
     ) -> Ending {
         self.joined = meter.began().elapsed().as_millis() as u32;
         let (mut asked, mut cut) = (pin!(asked), pin!(cut));
-        let bell = Bell::new();
-        let rings = Waker::from(Arc::clone(&bell));
+        // What seldom wakes us rings the meter's bell.
+        let (meter, bell) = (meter.as_ref(), Waker::from(Arc::clone(meter)));
         poll_fn(|cx| {
-            let rang = bell.take_rung(cx);
-            let mut seldom = Context::from_waker(&rings);
+            let rang = meter.bell().take_rung(cx);
+            let mut seldom = Context::from_waker(&bell);
             if rang && cut.as_mut().poll(&mut seldom).is_ready() {
                 return Poll::Ready(Ending::Cut);
             }
@@ -165,7 +164,7 @@ impl Tunnel {
         .await
     }
 
-    /// Move what can be moved, and look at the timer where it may be due: the bell `rang`, which `seldom` rings.
+    /// Move what can be moved, and look at the timer where it may be due: the bell `rang`, which is what `seldom` wakes.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,

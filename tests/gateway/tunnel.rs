@@ -3,6 +3,7 @@
 mod endurance;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use brokergate::mqtt::{Level, PacketType};
@@ -202,7 +203,7 @@ impl Case {
         };
         let traffic = Traffic::default();
         let mut tunnel = Tunnel::new(ends, PATIENT);
-        let meter = Meter::new();
+        let meter = Arc::<Meter>::default();
         let (copies, onlooker) = tap();
         // What is counted and moved is the same with and without.
         let is_tapped = sent_up.len().is_multiple_of(2);

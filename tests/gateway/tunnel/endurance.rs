@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use brokergate::config::{CertificateFiles, ListenerTls, TlsVersion};
@@ -156,7 +157,7 @@ async fn a_farewell_longer_than_the_stall_timeout_costs_no_turns() {
     sent.push(OpCode::Control(Control::Close), true, Some([5, 6, 7, 8]), &[3, 232]);
     client.write_all(&sent.wire).await.unwrap();
     let mut tunnel = Tunnel::new(ends(client_end, broker_end, Framing::WebSocket), patience);
-    let (traffic, meter) = (Traffic::default(), Meter::new());
+    let (traffic, meter) = (Traffic::default(), Arc::<Meter>::default());
     let mut turns = 0;
     {
         let mut run = pin!(tunnel.run(pending(), pending(), &traffic, &meter));
@@ -174,7 +175,7 @@ async fn who_had_used_up_its_turn_is_woken_all_the_same() {
     let (mut client, client_end) = UnixStream::pair().unwrap();
     let (mut broker, broker_end) = UnixStream::pair().unwrap();
     let mut tunnel = Tunnel::new(ends(client_end, broker_end, Framing::WebSocket), PATIENT);
-    let (traffic, meter) = (Traffic::default(), Meter::new());
+    let (traffic, meter) = (Traffic::default(), Arc::<Meter>::default());
     let mut run = pin!(tunnel.run(pending(), pending(), &traffic, &meter));
     let mut is_first = true;
     let ended = poll_fn(|cx| {
@@ -247,7 +248,7 @@ fn join(
     patience: Patience,
 ) -> JoinHandle<Ending> {
     let mut tunnel = Tunnel::new(ends(client, broker, framing), patience);
-    tokio::spawn(async move { tunnel.run(pending(), pending(), &Traffic::default(), &Meter::new()).await })
+    tokio::spawn(async move { tunnel.run(pending(), pending(), &Traffic::default(), &Arc::default()).await })
 }
 
 /// Send until nothing more is taken for a while, and say how much was.
