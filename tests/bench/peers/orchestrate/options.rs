@@ -20,7 +20,7 @@ pub(super) struct Options {
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     pub(super) scenario: Vec<Scenario>,
-    /// How often each contestant is measured in a scenario, by turns; memory and growth once.
+    /// How often a contestant is measured in a scenario, by turns, Caddy and Traefik a third of that; memory and growth once.
     #[arg(long)]
     rounds: Option<u32>,
     /// Of each measurement, behind a warm-up of a quarter of that, and 0.3 at least.
@@ -51,7 +51,7 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 21 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 3 } else { 30 }).max(1)
     }
 
     pub(super) fn key(&self) -> KeyKind {
