@@ -162,7 +162,7 @@ impl Pump {
                     Poll::Pending => {
                         // Only now: while more comes, the sink's own buffer may gather it.
                         ready!(self.poll_flush(cx, sink)).map_err(|_| Fault::Sink)?;
-                        // A task that has used up its turn is not told that there is nothing: it was not looked.
+                        // To a task that has used up its turn a read says nothing: nobody has looked.
                         if coop::has_budget_remaining() {
                             self.awaits = Awaits::Source;
                         }
