@@ -140,7 +140,7 @@ async fn work(
 }
 
 /// Keep the runtime's next timer near. For each deadline that is sooner than all others tokio wakes the worker
-/// up once more, from its own thread: five times while a client connects (`connect-full`). Who watches over us counts
+/// up once more, from its own thread: five times while a client connects (`full`). Who watches over us counts
 /// the turns.
 async fn tick(turns: Turns) {
     loop {

@@ -116,8 +116,11 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -134,15 +137,20 @@ mod tests {
         .await;
         assert!(!near.may_read());
         far.write_all(b"bytes").await.unwrap();
-        // The runtime has to see it first.
-        while !near.may_read() {
-            tokio::task::yield_now().await;
-        }
+        until_it_may_read(&near).await;
         assert_eq!(near.read(&mut room).await.unwrap(), 5);
         drop(far);
-        while !near.may_read() {
-            tokio::task::yield_now().await;
-        }
+        until_it_may_read(&near).await;
         assert_eq!(near.read(&mut room).await.unwrap(), 0, "an end is to be read as well");
+    }
+
+    /// The runtime has to see first what came.
+    async fn until_it_may_read(stream: &Stream) {
+        let seen = async {
+            while !stream.may_read() {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), seen).await.expect("nothing came");
     }
 }

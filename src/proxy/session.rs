@@ -338,6 +338,7 @@ fn idle_limit(keepalive: u16, first: &First, margin: Duration) -> Option<Duratio
 mod tests {
     use super::*;
     use crate::proxy::roster::Entry;
+    use crate::tunnel::Meter;
 
     /// What each session holds for as long as it lives, in bytes. Most of it is the tunnel, once.
     #[test]
@@ -347,5 +348,7 @@ mod tests {
         assert!(size_of_val(&session) <= 1600, "a session takes {}", size_of_val(&session));
         // Beside it stands what others see of it.
         assert!(size_of::<Entry>() <= 216, "an entry of the roster takes {}", size_of::<Entry>());
+        let seen = size_of::<Entry>() + size_of::<Meter>();
+        assert!(seen <= 256, "with its meter it takes {seen}");
     }
 }

@@ -15,7 +15,7 @@ use crate::config::{Log, LogFormat};
 const WAITING: usize = 65_536;
 
 /// How long a line waits for others, and in how many bytes: to wake the writer for each line of a storm costs
-/// more than the line (`connect-full`).
+/// more than the line (`full`).
 const PAUSE: Duration = Duration::from_millis(20);
 const GATHERED: usize = 64 * 1024;
 

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of one buffer: the fewer system calls a large message takes the better, up to here
-/// (`bulk-256k` of the comparison with peers).
+/// (`bulk256` of the comparison with peers).
 pub(super) const SIZE: usize = 64 * 1024;
 
 /// Buffers a thread keeps. A session borrows one for each direction at most, and only while it is polled.

@@ -58,22 +58,6 @@ pub enum NoTap {
 }
 
 impl Meter {
-    /// Of a session that begins now; its client was just heard.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            down: Count::default(),
-            bell: Bell::new(),
-            up: Count::default(),
-            heard: AtomicU64::new(0),
-            began: Instant::now(),
-            tap: Mutex::default(),
-            is_tapped: AtomicBool::new(false),
-            is_leaving: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
-        }
-    }
-
     /// When the session began.
     #[must_use]
     pub const fn began(&self) -> Instant {
@@ -184,8 +168,19 @@ impl Wake for Meter {
 }
 
 impl Default for Meter {
+    /// Of a session that begins now; its client was just heard.
     fn default() -> Self {
-        Self::new()
+        Self {
+            down: Count::default(),
+            bell: Bell::new(),
+            up: Count::default(),
+            heard: AtomicU64::new(0),
+            began: Instant::now(),
+            tap: Mutex::default(),
+            is_tapped: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        }
     }
 }
 

@@ -187,7 +187,7 @@ impl Sealer {
         record[HEADER..HEADER + skipped].copy_from_slice(&nonce[nonce.len() - skipped..]);
         let (text, type_and_tag) = record[HEADER + skipped..].split_at_mut(payload.len());
         let (nonce, aad) = (aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(aad));
-        // From one buffer into the other: to copy first would be a pass more over each byte (`bulk-256k`).
+        // From one buffer into the other: to copy first would be a pass more over each byte (`bulk256`).
         self.key
             .seal_out_of_place_scatter(nonce, aad, payload, text, inner_type, type_and_tag)
             .map_err(|_| Error::EncryptError)?;

@@ -1,5 +1,6 @@
 //! Sides that do not read, that flood, or that leave at a bad moment.
 
+use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::task::{JoinHandle, coop};
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinHandle, coop, yield_now};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -177,19 +178,21 @@ async fn who_had_used_up_its_turn_is_woken_all_the_same() {
     let mut tunnel = Tunnel::new(ends(client_end, broker_end, Framing::WebSocket), PATIENT);
     let (traffic, meter) = (Traffic::default(), Arc::<Meter>::default());
     let mut run = pin!(tunnel.run(pending(), pending(), &traffic, &meter));
-    let mut is_first = true;
+    let turns = Cell::new(0);
     let ended = poll_fn(|cx| {
         // The first time it may not even look whether something has come.
-        while is_first && pin!(coop::consume_budget()).poll(cx).is_ready() {}
-        is_first = false;
+        while turns.get() == 0 && pin!(coop::consume_budget()).poll(cx).is_ready() {}
+        turns.set(turns.get() + 1);
         run.as_mut().poll(cx)
     });
     let said = async {
         let mut sent = Framed::default();
         sent.push(OpCode::Data(Data::Binary), true, None, &packet_of(PacketType::Publish, 0, 10, 1));
         let mut heard = vec![0; sent.wire.len()];
-        // By now it sleeps.
-        sleep(Duration::from_millis(50)).await;
+        // Behind its second turn it sleeps.
+        while turns.get() < 2 {
+            yield_now().await;
+        }
         broker.write_all(&sent.wire).await.unwrap();
         client.read_exact(&mut heard).await.unwrap();
         assert_eq!(heard, sent.wire);

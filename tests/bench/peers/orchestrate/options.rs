@@ -20,7 +20,8 @@ pub(super) struct Options {
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     pub(super) scenario: Vec<Scenario>,
-    /// How often a contestant is measured in a scenario, by turns, Caddy and Traefik a third of that; memory and growth once.
+    /// How often a contestant is measured in a scenario, by turns, Caddy, Traefik and direct a third of that;
+    /// memory and growth once.
     #[arg(long)]
     rounds: Option<u32>,
     /// Of each measurement, behind a warm-up of a quarter of that, and 0.3 at least.
