@@ -16,6 +16,7 @@ use tracing::error;
 use crate::listener::Accepted;
 use crate::listener::connection::{self, Handed};
 use crate::proxy::{Load, Shared};
+use crate::tunnel;
 
 /// The worker that accepts.
 const ACCEPTING: usize = 0;
@@ -115,7 +116,11 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = shared.loads.open(runtime.handle());
         let (load, handle, ticked) = (Arc::clone(&served), runtime.handle().clone(), turns.clone());
+        let busy_poll = shared.snapshot.load().config.runtime.busy_poll;
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            if busy_poll {
+                tunnel::stay_awake();
+            }
             runtime.block_on(work(incoming, shared, load, ticked));
             // A resolver or a disk that does not answer must not hold the end.
             runtime.shutdown_timeout(LAST_WORDS);

@@ -21,6 +21,8 @@ use crate::drain::{Terms, Will};
 pub struct Runtime {
     /// Worker threads, each with its own runtime; by default one a core.
     pub workers: usize,
+    /// Whether workers stay awake for the answers of brokers that are quick.
+    pub busy_poll: bool,
 }
 
 /// The admin listener.
@@ -74,12 +76,16 @@ pub struct Reload {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RuntimeTable {
     workers: Option<Spanned<i64>>,
+    busy_poll: Option<bool>,
 }
 
 impl RuntimeTable {
     pub(super) fn check(self, review: &mut Review<'_>) -> Runtime {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Runtime { workers: review.count(self.workers, 1..=1024, cores) }
+        Runtime {
+            workers: review.count(self.workers, 1..=1024, cores),
+            busy_poll: self.busy_poll.unwrap_or(true),
+        }
     }
 }
 

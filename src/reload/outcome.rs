@@ -91,7 +91,8 @@ impl Refusal {
 pub(super) fn unchangeable(old: &Config, new: &Config) -> impl Iterator<Item = String> {
     let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address.clone());
     let changed = [
-        ("runtime.workers", old.runtime != new.runtime),
+        ("runtime.workers", old.runtime.workers != new.runtime.workers),
+        ("runtime.busy_poll", old.runtime.busy_poll != new.runtime.busy_poll),
         ("admin", address(old) != address(new)),
         ("log.format", old.log.format != new.log.format),
     ];

@@ -12,6 +12,7 @@ mod meter;
 mod pump;
 mod tap;
 mod traffic;
+mod vigil;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -26,10 +27,12 @@ pub use self::ending::{By, Ending};
 pub use self::meter::{Meter, Moved, NoTap};
 pub use self::tap::{COPIED, Direction, Onlooker, Seen, Tap, tap};
 pub use self::traffic::{AllTraffic, Flow, Traffic};
+pub use self::vigil::stay_awake;
 
 use self::course::{Boundary, Course, Violation};
 use self::ledger::Ledger;
 use self::pump::{Fault, Progress, Pump};
+use self::vigil::Vigil;
 use crate::drain::{Asked, Will};
 use crate::mqtt::{self, Level};
 use crate::net::Stream;
@@ -88,6 +91,7 @@ pub struct Tunnel {
     broker: Stream,
     up: Pump,
     down: Pump,
+    vigil: Vigil,
     level: Level,
     was_refused: bool,
     /// Milliseconds from the session's beginning until it was joined: a client's silence while it waited for its
@@ -116,6 +120,7 @@ impl Tunnel {
             broker: ends.broker,
             up: Pump::new(up.begin_message(ends.begins_message), ends.from_client),
             down: Pump::new(down, ends.from_broker),
+            vigil: Vigil::default(),
             level: ends.level,
             was_refused: ends.was_refused,
             joined: 0,
@@ -158,6 +163,8 @@ impl Tunnel {
             }
             if ended.is_ready() || self.ending.is_some() {
                 meter.leave();
+            } else {
+                self.vigil.keep(cx);
             }
             ended
         })
@@ -220,6 +227,7 @@ impl Tunnel {
         }
         if ledger.bytes() != before {
             ledger.hear(Instant::now());
+            self.vigil.begin();
         }
         let answer = self.up.course_mut().take_answer();
         if self.up.course().said_close() && self.ending.is_none() {
@@ -241,6 +249,7 @@ impl Tunnel {
         if self.down.rests(&self.broker) {
             return;
         }
+        self.vigil.end();
         while let Poll::Ready(progress) = self.down.poll(cx, &mut self.broker, &mut self.client, ledger) {
             match progress {
                 Ok(Progress::Shut) => break,

@@ -179,11 +179,13 @@ async fn what_a_configuration_gets_wrong_is_told_and_changes_nothing() {
 async fn what_takes_a_restart_is_named_and_the_rest_is_applied() {
     let (site, old, new) = (Site::new(), Broker::listen().await, Broker::listen().await);
     let gate = site.start(&site.text(&[old.mqtt()], "")).await;
-    let text = site.text(&[new.mqtt()], "[log]\nformat = \"json\"").replace("workers = 1", "workers = 2");
+    let text = site
+        .text(&[new.mqtt()], "[log]\nformat = \"json\"")
+        .replace("workers = 1", "workers = 2\nbusy_poll = false");
     site.write(&text.replace("address = \"127.0.0.1:0\"", "enabled = false"));
     let warnings = gate.reload().await.unwrap().warnings;
-    assert_eq!(warnings.len(), 3, "{warnings:?}");
-    for key in ["runtime.workers", "admin", "log.format"] {
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    for key in ["runtime.workers", "runtime.busy_poll", "admin", "log.format"] {
         let told = format!("brokergate.toml: {key}: a running gateway can't change this");
         assert!(warnings.iter().any(|warning| warning.contains(&told)), "{warnings:?}");
     }

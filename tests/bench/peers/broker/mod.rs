@@ -41,6 +41,9 @@ struct Arguments {
     /// Addresses for MQTT over TCP.
     #[arg(long, value_delimiter = ',')]
     tcp: Vec<SocketAddr>,
+    /// Look for messages instead of sleeping until one comes.
+    #[arg(long)]
+    awake: bool,
 }
 
 /// Runs the role with the arguments behind its name.
@@ -85,7 +88,7 @@ struct Broker {
 impl Broker {
     fn listen(arguments: &Arguments) -> io::Result<Self> {
         wire::check().map_err(io::Error::other)?;
-        let readiness = Readiness::new()?;
+        let readiness = Readiness::new(arguments.awake)?;
         let mut listeners = Vec::new();
         let websocket = arguments.ws.iter().map(|address| (Form::WebSocket, *address));
         for (form, address) in websocket.chain(arguments.tcp.iter().map(|address| (Form::Tcp, *address))) {

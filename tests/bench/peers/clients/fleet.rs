@@ -33,8 +33,8 @@ pub(super) enum Event {
 }
 
 impl Fleet {
-    pub(super) fn new(target: Target) -> Result<Self, Failure> {
-        let readiness = Readiness::new()?;
+    pub(super) fn new(target: Target, stays_awake: bool) -> Result<Self, Failure> {
+        let readiness = Readiness::new(stays_awake)?;
         Ok(Self {
             target,
             filling: Filling::new(),

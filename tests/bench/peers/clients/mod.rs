@@ -53,6 +53,9 @@ struct Arguments {
     /// Come from 127.0.0.2 and on, so many addresses in rotation (0: whatever the kernel takes).
     #[arg(long, default_value_t = 16)]
     sources: u8,
+    /// Look for messages instead of sleeping until one comes.
+    #[arg(long)]
+    awake: bool,
 }
 
 const COMMANDS: &str = "\
@@ -87,9 +90,9 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     wire::check().map_err(Failure::new)?;
-    let Arguments { target, ca, server_name, sources } = arguments;
+    let Arguments { target, ca, server_name, sources, awake } = arguments;
     let target = Target::parse(target, ca.as_deref(), server_name.as_deref(), *sources)?;
-    let mut fleet = Fleet::new(target)?;
+    let mut fleet = Fleet::new(target, *awake)?;
     while !fleet.input.is_over() {
         // Between commands sessions answer pings and notice their end.
         for at in 0..fleet.wait(None)? {

@@ -50,13 +50,13 @@ fn run(options: &Options) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = std::env::current_exe().context("where am I?")?;
     // TARGET/release/deps/peers-…
-    let release = program.ancestors().nth(2).context("where is the build?")?;
-    let contestants = options.contestants(root, release)?;
+    let target = program.ancestors().nth(3).context("where is the build?")?;
+    let contestants = options.contestants(root, target)?;
     let _alone = place::lock()?;
     let _preferred = Priority::raise();
     let cores = Cores { proxy: options.proxy_core.clone(), load: options.load_core.clone() };
     let names = contestants.iter().map(|contestant| contestant.name.as_str());
-    let place = Place::prepare(&release.with_file_name("bench-peers"), cores, options.key(), names)?;
+    let place = Place::prepare(&target.join("bench-peers"), cores, options.key(), names)?;
     let machine = machine::words(&place, &contestants, options.key(), options.rounds())?;
     let stage = Stage { place, program: program.clone(), seconds: options.seconds };
 
@@ -89,7 +89,7 @@ fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], ro
         } else {
             let mut trials: Vec<Option<Trial<'_>>> =
                 contestants.map(|it| begin(stage, *scenario, it, &mut results)).collect();
-            for round in 0..rounds {
+            for round in 0..scenario.rounds(rounds) {
                 eprint!(" .");
                 // In another order each time: who comes right behind itself finds its memory in the caches.
                 fastrand::Rng::with_seed(round.into()).shuffle(&mut trials);

@@ -21,7 +21,7 @@ pub(super) struct Options {
     #[arg(long, value_delimiter = ',')]
     pub(super) scenario: Vec<Scenario>,
     /// How often a contestant is measured in a scenario, by turns, Caddy, Traefik and direct a third of that;
-    /// memory and growth once.
+    /// memory and growth once. Where the budget leaves little it is twice that, where it leaves much half.
     #[arg(long)]
     rounds: Option<u32>,
     /// Of each measurement, behind a warm-up of a quarter of that, and 0.3 at least.
@@ -30,7 +30,7 @@ pub(super) struct Options {
     /// brokergate, nginx and HAProxy, three rounds.
     #[arg(long)]
     pub(super) quick: bool,
-    /// A build to measure, instead of target/release/brokergate; several are compared with each other.
+    /// A build to measure, instead of target/dist/brokergate; several are compared with each other.
     #[arg(long, value_name = "PATH[=LABEL]")]
     brokergate: Vec<String>,
     /// A contestant with a configuration of one's own, beside the one with ours; see tests/bench/configurations.
@@ -64,10 +64,10 @@ impl Options {
         Scenario::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// The contestants in the report's order. `root` is the repository's folder, `release` that of the build.
-    pub(super) fn contestants(&self, root: &Path, release: &Path) -> Result<Vec<Contestant>> {
+    /// The contestants in the report's order. `root` is the repository's folder, `target` that of the builds.
+    pub(super) fn contestants(&self, root: &Path, target: &Path) -> Result<Vec<Contestant>> {
         let venv = root.join("tests/bench/.venv");
-        let builds = self.builds(release)?;
+        let builds = self.builds(target)?;
         let mut all = Vec::new();
         for kind in [Kind::Brokergate, Kind::BrokergateTcp] {
             all.extend(builds.iter().map(|(label, path)| Contestant::brokergate(label, path, kind)));
@@ -92,9 +92,9 @@ impl Options {
     }
 
     /// Label and path of each build of the gateway.
-    fn builds(&self, release: &Path) -> Result<Vec<(String, PathBuf)>> {
+    fn builds(&self, target: &Path) -> Result<Vec<(String, PathBuf)>> {
         if self.brokergate.is_empty() {
-            return Ok(vec![(Kind::Brokergate.name().to_owned(), release.join("brokergate"))]);
+            return Ok(vec![(Kind::Brokergate.name().to_owned(), target.join("dist/brokergate"))]);
         }
         let mut builds: Vec<(String, PathBuf)> = Vec::new();
         for argument in &self.brokergate {

@@ -87,6 +87,21 @@ impl Scenario {
         }
     }
 
+    /// Whether clients and brokers stay awake between messages: where latency is a figure, to wake their core would
+    /// be most of it.
+    pub(super) fn is_awake(self) -> bool {
+        matches!(self, Self::Everyday | Self::Storm)
+    }
+
+    /// How many rounds, where most have so many: more where the budget leaves little, fewer where it leaves much.
+    pub(super) fn rounds(self, most_have: u32) -> u32 {
+        match self {
+            Self::Everyday | Self::Load | Self::FanOut => 2 * most_have,
+            Self::Bulk16 | Self::Storm => most_have.div_ceil(2),
+            _ => most_have,
+        }
+    }
+
     /// Opens the sessions that all turns use.
     pub(super) fn open(self, trial: &mut Trial<'_>) -> Result<()> {
         let sessions = match self {
@@ -119,7 +134,7 @@ impl Scenario {
     }
 }
 
-/// A rate that leaves both cores time to sleep.
+/// A rate that leaves the proxy's core time to sleep.
 fn everyday(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
     let (said, usage) = trial.measure("round-trips rate=5000 size=128")?;
     Ok(vec![

@@ -46,6 +46,7 @@ pub(super) struct Trial<'a> {
     stage: &'a Stage,
     seat: &'a Seat,
     pub(super) contestant: &'a Contestant,
+    scenario: Scenario,
     clients: Vec<Dialogue>,
     proxy: Option<Process>,
     broker: Dialogue,
@@ -59,12 +60,14 @@ impl Stage {
     /// Starts brokers, proxy and clients.
     pub(super) fn begin<'a>(&'a self, contestant: &'a Contestant, scenario: Scenario) -> Result<Trial<'a>> {
         let seat = self.place.seat(&contestant.name)?;
-        let broker = self.broker(seat)?;
+        // Of direct the broker's own CPU is the figure.
+        let broker = self.broker(seat, scenario.is_awake() && contestant.kind != Kind::Direct)?;
         let proxy = contestant.start(&self.place, seat, scenario)?;
         let mut trial = Trial {
             stage: self,
             seat,
             contestant,
+            scenario,
             clients: Vec::new(),
             proxy,
             broker,
@@ -78,12 +81,13 @@ impl Stage {
         Ok(trial)
     }
 
-    fn broker(&self, seat: &Seat) -> Result<Dialogue> {
+    fn broker(&self, seat: &Seat, is_awake: bool) -> Result<Dialogue> {
         let list = |addresses: &[SocketAddr]| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         let (websocket, tcp) = (list(&seat.websocket), list(&seat.tcp));
-        let arguments = ["broker", "--ws", &websocket, "--tcp", &tcp].map(OsStr::new);
+        let mut arguments = ["broker", "--ws", &websocket, "--tcp", &tcp].map(OsStr::new).to_vec();
+        arguments.extend(is_awake.then_some(OsStr::new("--awake")));
         let log = seat.folder.join("broker.log");
         let mut broker = Dialogue::start(&self.place.cores.load, &log, &self.program, &arguments)?;
         broker.hear("listening", PATIENCE).context("the brokers did not start")?;
@@ -101,6 +105,7 @@ impl Trial<'_> {
         };
         let ca = place.certificate.ca.as_os_str();
         let mut arguments = ["clients", "--target", &target, "--sources", SOURCES].map(OsStr::new).to_vec();
+        arguments.extend(self.scenario.is_awake().then_some(OsStr::new("--awake")));
         if self.contestant.kind != Kind::Direct {
             arguments.extend([
                 OsStr::new("--ca"),
