@@ -9,5 +9,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator would take pieces of 2 MiB: 9 of the 22 MiB of a process that has just begun (`memory`). Where it
+    // can't be had, all works without.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     brokergate::cli::main()
 }
