@@ -28,30 +28,26 @@ thread_local! {
 /// From now on sessions of this thread stay awake for their brokers' answers, where these are quick. It costs the
 /// thread a twentieth of its time at most, and a quarter of that where none is.
 pub fn stay_awake() {
-    PURSE.set(Some(Purse { saved: Duration::ZERO, filled: Instant::now() }));
+    PURSE.set(Some(Purse { spent_until: Instant::now() }));
 }
 
 /// The time that a worker may spend awake.
 #[derive(Debug, Clone, Copy)]
 struct Purse {
-    saved: Duration,
-    filled: Instant,
+    /// All that is earned until then is spent.
+    spent_until: Instant,
 }
 
 impl Purse {
     /// Whether there is something left to spend.
     fn has_some(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.filled) / SHARE;
-        self.saved = (self.saved + earned).min(MOST_SAVED);
-        self.filled = self.filled.max(now);
-        !self.saved.is_zero()
+        let saves_from = now.checked_sub(MOST_SAVED * SHARE).unwrap_or(now);
+        self.spent_until = self.spent_until.max(saves_from);
+        self.spent_until < now
     }
 
-    /// What was not there is owed: so much later the purse fills again.
     fn spend(&mut self, time: Duration) {
-        let owed = time.saturating_sub(self.saved);
-        self.saved = self.saved.saturating_sub(time);
-        self.filled += owed * SHARE;
+        self.spent_until += time * SHARE;
     }
 }
 
@@ -112,7 +108,7 @@ mod tests {
     /// How many of the messages that come one each `interval` for a second are waited for, if each wait costs `cost`.
     fn waits(interval: Duration, cost: Duration) -> u32 {
         let begin = Instant::now();
-        let mut purse = Purse { saved: Duration::ZERO, filled: begin };
+        let mut purse = Purse { spent_until: begin };
         let mut count = 0;
         for message in 1..=(Duration::from_secs(1).as_nanos() / interval.as_nanos()) as u32 {
             if purse.has_some(begin + message * interval) {
@@ -135,12 +131,16 @@ mod tests {
         polls
     }
 
-    fn saved() -> Duration {
-        PURSE.get().unwrap().saved
+    /// With all that it may have saved. When it began to save.
+    fn fill() -> Instant {
+        let spent_until = Instant::now() - MOST_SAVED * SHARE;
+        PURSE.set(Some(Purse { spent_until }));
+        spent_until
     }
 
-    fn save(saved: Duration) {
-        PURSE.set(Some(Purse { saved, filled: Instant::now() }));
+    /// What was spent of what was saved from then on.
+    fn spent(since: Instant) -> Duration {
+        (PURSE.get().unwrap().spent_until - since) / SHARE
     }
 
     #[test]
@@ -170,39 +170,41 @@ mod tests {
     #[test]
     fn silence_saves_up_for_no_more_than_a_burst() {
         let begin = Instant::now();
-        let mut purse = Purse { saved: Duration::ZERO, filled: begin };
-        assert!(purse.has_some(begin + Duration::from_secs(3600)));
-        assert_eq!(purse.saved, MOST_SAVED);
+        let mut purse = Purse { spent_until: begin };
+        let now = begin + Duration::from_secs(3600);
+        assert!(purse.has_some(now));
+        assert_eq!((now - purse.spent_until) / SHARE, MOST_SAVED);
     }
 
     #[tokio::test]
     async fn a_session_stays_awake_for_so_long() {
-        save(MOST_SAVED);
+        let full = fill();
         // It begins a little later: the machine may be busy until the first poll.
         let begins = Instant::now() + Duration::from_millis(100);
         let mut vigil = Vigil(Some(begins));
         let polls = keep(&mut vigil).await;
         assert!(begins.elapsed() >= PATIENCE);
         assert!(polls > 1, "nobody woke it");
-        assert!(saved() <= MOST_SAVED - PATIENCE * VAIN, "it was in vain");
+        assert!(spent(full) >= PATIENCE * VAIN, "it was in vain");
     }
 
     #[tokio::test]
     async fn an_answer_ends_the_wait() {
-        save(MOST_SAVED);
+        fill();
         let mut vigil = Vigil::default();
         vigil.begin();
+        let begun = PURSE.get().unwrap().spent_until;
         vigil.end();
         assert_eq!(keep(&mut vigil).await, 1);
-        let left = saved();
-        assert!(left < MOST_SAVED, "it costs what it took");
+        let cost = spent(begun);
+        assert!(!cost.is_zero(), "it costs what it took");
         vigil.end();
-        assert_eq!(saved(), left, "what nobody waited for costs nothing");
+        assert_eq!(spent(begun), cost, "what nobody waited for costs nothing");
     }
 
     #[test]
     fn who_sends_on_and_on_makes_no_wait_longer() {
-        save(MOST_SAVED);
+        fill();
         let mut vigil = Vigil::default();
         vigil.begin();
         let since = vigil.0;
