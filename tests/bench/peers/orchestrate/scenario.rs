@@ -102,6 +102,15 @@ impl Scenario {
         }
     }
 
+    /// How long a measurement takes, in seconds, where most take so long: longer where a few bursts, or where large
+    /// messages happen to wait, decide what it gives.
+    pub(super) fn seconds(self, most_take: f64) -> f64 {
+        match self {
+            Self::Bulk256 | Self::FanOut => 2.0 * most_take,
+            _ => most_take,
+        }
+    }
+
     /// Opens the sessions that all turns use.
     pub(super) fn open(self, trial: &mut Trial<'_>) -> Result<()> {
         let sessions = match self {

@@ -36,7 +36,7 @@ pub(super) struct Stage {
     pub(super) place: Place,
     /// Ourselves: `peers clients` and `peers broker` are started from it.
     pub(super) program: PathBuf,
-    /// Of a measurement.
+    /// Of most measurements.
     pub(super) seconds: f64,
 }
 
@@ -178,7 +178,7 @@ impl Trial<'_> {
 
     /// How long a measurement takes.
     pub(super) fn seconds(&self) -> f64 {
-        self.stage.seconds
+        self.scenario.seconds(self.stage.seconds)
     }
 
     /// Time used by who stands between: the proxy, or the broker where there is none.
