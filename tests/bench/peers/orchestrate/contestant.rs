@@ -64,10 +64,10 @@ impl Kind {
         self == Self::Traefik
     }
 
-    /// Whether it is measured in a round: those whose ratios are close, in each; others in every third.
+    /// Whether it is measured in a round: those whose ratios are close, in each; others in every sixth.
     pub(super) fn takes_part_in(self, round: u32) -> bool {
         let is_other = matches!(self, Self::Caddy | Self::Traefik | Self::Direct);
-        !is_other || round.is_multiple_of(3)
+        !is_other || round.is_multiple_of(6)
     }
 
     /// The buffers that it has in a scenario, in KiB, where they are chosen: large ones cost memory, small

@@ -50,7 +50,7 @@ fn line<T: AsRef<str>>(text: &mut String, title: &str, cells: impl Iterator<Item
 fn cell(results: &Results, contestants: &[Contestant], contestant: &Contestant, row: Row) -> String {
     let Some(value) = results.median(row, &contestant.name) else { return "–".to_owned() };
     let measure = measure(results, contestants, row).filter(|measure| *measure != contestant.name);
-    let ratio = measure.and_then(|measure| results.ratio(row, &contestant.name, &measure));
+    let ratio = measure.and_then(|measure| results.ratio((row, &contestant.name), (row, &measure)));
     match ratio.filter(|_| contestant.is_brokergate()) {
         Some(ratio) => format!("{} ({ratio:.2})", number(value)),
         None => number(value),

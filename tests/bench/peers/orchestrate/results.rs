@@ -99,10 +99,10 @@ impl Results {
         self.values.get(&(row, contestant.to_owned())).and_then(|values| median(values))
     }
 
-    /// A contestant's value to another's. Those of one round are compared with each other, for the machine's
-    /// pace drifts; of the ratios it is the median.
-    pub(super) fn ratio(&self, row: Row, ours: &str, theirs: &str) -> Option<f64> {
-        let values = |name: &str| self.values.get(&(row, name.to_owned()));
+    /// A contestant's value to another's, or to its own in another row. Those of one round are compared with each
+    /// other, for the machine's pace drifts; of the ratios it is the median.
+    pub(super) fn ratio(&self, ours: (Row, &str), theirs: (Row, &str)) -> Option<f64> {
+        let values = |(row, name): (Row, &str)| self.values.get(&(row, name.to_owned()));
         let (ours, theirs) = (values(ours)?, values(theirs)?);
         if ours.len() == theirs.len() {
             return median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());

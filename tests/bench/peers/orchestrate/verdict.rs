@@ -103,7 +103,7 @@ fn compare(
         value: results.median(row, ours)?,
         measure: results.median(row, theirs)?,
         measure_of: theirs.to_owned(),
-        ratio: results.ratio(row, ours, theirs)?,
+        ratio: results.ratio((row, ours), (row, theirs))?,
         must,
         aim,
     })
@@ -122,7 +122,7 @@ fn growth(results: &Results, rows: &[Row], name: &str, figure: Figure, first: us
         value,
         measure,
         measure_of: format!("with {} held", first.held),
-        ratio: value / measure,
+        ratio: results.ratio((last, name), (first, name))?,
         must,
         aim,
     })
