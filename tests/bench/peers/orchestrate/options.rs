@@ -24,7 +24,7 @@ pub(super) struct Options {
     /// memory and growth once. Where the budget leaves little it is twice that, where it leaves much half.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Of each measurement, behind a warm-up of a quarter of that, and 0.3 at least.
+    /// Of most measurements, twice that where few bursts decide; behind a warm-up of a quarter, and 0.3 at least.
     #[arg(long, default_value_t = 0.5)]
     pub(super) seconds: f64,
     /// brokergate, nginx and HAProxy, three rounds.

@@ -58,7 +58,7 @@ pub(super) fn verdicts(results: &Results, contestants: &[Contestant]) -> Vec<Ver
     for ours in contestants.iter().filter(|contestant| contestant.kind == Kind::Brokergate) {
         let peers = |(row, budget): &(Row, Budget)| {
             let best = best(results, contestants, budget.against, *row)?;
-            compare(results, *row, &ours.name, &best, (budget.must, budget.aim))
+            compare(results, (*row, &ours.name), (*row, &best), &best, (budget.must, budget.aim))
         };
         verdicts.extend(budgeted.iter().filter_map(peers));
         let held = [(Figure::HeldMemory, 1), (Figure::HeldCpu, 0)];
@@ -68,7 +68,9 @@ pub(super) fn verdicts(results: &Results, contestants: &[Contestant]) -> Vec<Ver
     }
     for tcp in contestants.iter().filter(|contestant| contestant.kind == Kind::BrokergateTcp) {
         let Some(websocket) = tcp.name.strip_suffix("-tcp") else { continue };
-        let form = |(row, _): &(Row, Budget)| compare(results, *row, &tcp.name, websocket, bounds(TCP_FORM));
+        let form = |(row, _): &(Row, Budget)| {
+            compare(results, (*row, &tcp.name), (*row, websocket), websocket, bounds(TCP_FORM))
+        };
         verdicts.extend(budgeted.iter().filter_map(form));
     }
     verdicts
@@ -90,20 +92,21 @@ fn bounds((must, aim): (f64, f64)) -> (Bound, Bound) {
     (Bound::ratio(must), Bound::ratio(aim))
 }
 
+/// A contestant's row beside another's, or beside another of its own; `measure_of` names that.
 fn compare(
     results: &Results,
-    row: Row,
-    ours: &str,
-    theirs: &str,
+    ours: (Row, &str),
+    theirs: (Row, &str),
+    measure_of: &str,
     (must, aim): (Bound, Bound),
 ) -> Option<Verdict> {
     Some(Verdict {
-        name: ours.to_owned(),
-        row,
-        value: results.median(row, ours)?,
-        measure: results.median(row, theirs)?,
-        measure_of: theirs.to_owned(),
-        ratio: results.ratio((row, ours), (row, theirs))?,
+        name: ours.1.to_owned(),
+        row: ours.0,
+        value: results.median(ours.0, ours.1)?,
+        measure: results.median(theirs.0, theirs.1)?,
+        measure_of: measure_of.to_owned(),
+        ratio: results.ratio(ours, theirs)?,
         must,
         aim,
     })
@@ -114,16 +117,5 @@ fn compare(
 fn growth(results: &Results, rows: &[Row], name: &str, figure: Figure, first: usize) -> Option<Verdict> {
     let mut rows = rows.iter().filter(|row| row.figure == figure);
     let (first, last) = (*rows.nth(first)?, *rows.next_back()?);
-    let (value, measure) = (results.median(last, name)?, results.median(first, name)?);
-    let (must, aim) = bounds(GROWTH);
-    Some(Verdict {
-        name: name.to_owned(),
-        row: last,
-        value,
-        measure,
-        measure_of: format!("with {} held", first.held),
-        ratio: results.ratio((last, name), (first, name))?,
-        must,
-        aim,
-    })
+    compare(results, (last, name), (first, name), &format!("with {} held", first.held), bounds(GROWTH))
 }
