@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // The allocator asks for pages of 2 MiB, which fill up with little: 6 of the 22 MiB of a process that has just
-    // begun (`memory`). Where this can't be had, all works with them.
+    // begun (`memory`). What it has by now, two of them, stays. Where this can't be had, all works with them.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     brokergate::cli::main()
