@@ -24,6 +24,10 @@ const ACCEPTING: usize = 0;
 /// How often a worker wakes up for nothing.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Sockets that a worker is told of at once: what they touch is still in the cache when their sessions' turn comes
+/// (`fan-out`).
+const EVENTS: usize = 32;
+
 /// What blocking calls that still run may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -113,7 +117,10 @@ impl Worker {
     fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
         let (inbox, incoming) = mpsc::unbounded_channel();
         let turns = Turns::default();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_io_events_per_tick(EVENTS)
+            .build()?;
         let served = shared.loads.open(runtime.handle());
         let (load, handle, ticked) = (Arc::clone(&served), runtime.handle().clone(), turns.clone());
         let busy_poll = shared.snapshot.load().config.runtime.busy_poll;
