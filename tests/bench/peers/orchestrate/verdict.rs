@@ -58,7 +58,7 @@ pub(super) fn verdicts(results: &Results, contestants: &[Contestant]) -> Vec<Ver
     for ours in contestants.iter().filter(|contestant| contestant.kind == Kind::Brokergate) {
         let peers = |(row, budget): &(Row, Budget)| {
             let best = best(results, contestants, budget.against, *row)?;
-            compare(results, (*row, &ours.name), (*row, &best), &best, (budget.must, budget.aim))
+            compare(results, (*row, &ours.name), (*row, &best), (budget.must, budget.aim))
         };
         verdicts.extend(budgeted.iter().filter_map(peers));
         let held = [(Figure::HeldMemory, 1), (Figure::HeldCpu, 0)];
@@ -69,7 +69,7 @@ pub(super) fn verdicts(results: &Results, contestants: &[Contestant]) -> Vec<Ver
     for tcp in contestants.iter().filter(|contestant| contestant.kind == Kind::BrokergateTcp) {
         let Some(websocket) = tcp.name.strip_suffix("-tcp") else { continue };
         let form = |(row, _): &(Row, Budget)| {
-            compare(results, (*row, &tcp.name), (*row, websocket), websocket, bounds(TCP_FORM))
+            compare(results, (*row, &tcp.name), (*row, websocket), bounds(TCP_FORM))
         };
         verdicts.extend(budgeted.iter().filter_map(form));
     }
@@ -92,20 +92,21 @@ fn bounds((must, aim): (f64, f64)) -> (Bound, Bound) {
     (Bound::ratio(must), Bound::ratio(aim))
 }
 
-/// A contestant's row beside another's, or beside another of its own; `measure_of` names that.
+/// A contestant's row beside another's, or beside another of its own with fewer sessions held.
 fn compare(
     results: &Results,
     ours: (Row, &str),
     theirs: (Row, &str),
-    measure_of: &str,
     (must, aim): (Bound, Bound),
 ) -> Option<Verdict> {
+    let measure_of =
+        if ours.1 == theirs.1 { format!("with {} held", theirs.0.held) } else { theirs.1.to_owned() };
     Some(Verdict {
         name: ours.1.to_owned(),
         row: ours.0,
         value: results.median(ours.0, ours.1)?,
         measure: results.median(theirs.0, theirs.1)?,
-        measure_of: measure_of.to_owned(),
+        measure_of,
         ratio: results.ratio(ours, theirs)?,
         must,
         aim,
@@ -117,5 +118,5 @@ fn compare(
 fn growth(results: &Results, rows: &[Row], name: &str, figure: Figure, first: usize) -> Option<Verdict> {
     let mut rows = rows.iter().filter(|row| row.figure == figure);
     let (first, last) = (*rows.nth(first)?, *rows.next_back()?);
-    compare(results, (last, name), (first, name), &format!("with {} held", first.held), bounds(GROWTH))
+    compare(results, (last, name), (first, name), bounds(GROWTH))
 }
