@@ -10,14 +10,14 @@ use tokio_rustls::client;
 
 use super::TlsStream;
 
-/// A connected byte stream. TLS is boxed: its state is a kilobyte, and an enum is as large as its
+/// A connected byte stream. TLS toward brokers is boxed: its state is a kilobyte, and an enum is as large as its
 /// largest variant.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// TLS toward a client.
-    Tls(Box<TlsStream>),
+    Tls(TlsStream),
     /// TLS toward a broker.
     BrokerTls(Box<client::TlsStream<TcpStream>>),
     /// A Unix socket.
@@ -38,7 +38,7 @@ impl From<UnixStream> for Stream {
 
 impl From<TlsStream> for Stream {
     fn from(stream: TlsStream) -> Self {
-        Self::Tls(Box::new(stream))
+        Self::Tls(stream)
     }
 }
 
@@ -77,7 +77,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -88,7 +88,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -98,7 +98,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             // A socket has nothing to flush.
             Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
@@ -106,7 +106,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::BrokerTls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }

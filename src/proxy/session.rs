@@ -340,10 +340,11 @@ mod tests {
     use crate::proxy::roster::Entry;
     use crate::tunnel::Meter;
 
-    /// What each session holds for as long as it lives, in bytes. Most of it is the tunnel, once.
+    /// What each session holds for as long as it lives, in bytes. Most of it is the tunnel, once, with what each message
+    /// touches of the client's TLS.
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Tunnel>() <= 800, "a tunnel takes {}", size_of::<Tunnel>());
+        assert!(size_of::<Tunnel>() <= 816, "a tunnel takes {}", size_of::<Tunnel>());
         let session = carry(Box::pin(async { None }));
         assert!(size_of_val(&session) <= 1600, "a session takes {}", size_of_val(&session));
         // Beside it stands what others see of it.

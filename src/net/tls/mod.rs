@@ -44,26 +44,35 @@ thread_local! {
 }
 
 /// TLS toward a client, its handshake done.
+///
+/// What bytes toward the client look at lies here, and so in the session itself, in the order of a write. All else is
+/// boxed: each line of memory that lies elsewhere is one more to wait for (`fan-out`).
+#[repr(C)]
 pub struct TlsStream {
     socket: TcpStream,
-    opener: Opener,
+    /// Nothing more is written: we said goodbye, or something broke.
+    closed: bool,
+    /// The client asked for new keys of ours; they go before our next bytes (RFC 8446, 4.6.3).
+    owes_update: bool,
+    /// Sealed by us and not yet taken by the socket.
+    unsent: Rest,
     sealer: Sealer,
+    inbound: Box<Inbound>,
+}
+
+/// What bytes from the client need, and what makes the next keys of either side.
+struct Inbound {
+    opener: Opener,
     /// Makes the next keys.
     keys: KernelConnection<ServerConnectionData>,
     /// Sealed by the client and not yet opened: seldom more than a part of a record.
     sealed: Vec<u8>,
     /// Opened and not yet taken by the caller: a record that was larger than the caller's room.
     opened: Rest,
-    /// Sealed by us and not yet taken by the socket.
-    unsent: Rest,
     /// The client has closed its side, and how.
     ended: Option<End>,
-    /// The client asked for new keys of ours; they go before our next bytes (RFC 8446, 4.6.3).
-    owes_update: bool,
     /// Records in a row that brought no data.
     fruitless: u8,
-    /// Nothing more is written: we said goodbye, or something broke.
-    closed: bool,
 }
 
 #[derive(Debug)]
@@ -96,16 +105,18 @@ impl TlsStream {
         let suite = keys.negotiated_cipher_suite();
         Ok(Self {
             socket,
-            opener: Opener::build(suite, secrets.rx)?,
             sealer: Sealer::build(suite, secrets.tx)?,
-            keys,
-            sealed,
-            opened: Rest::default(),
             unsent: unsent.into(),
-            ended: None,
             owes_update: false,
-            fruitless: 0,
             closed: false,
+            inbound: Box::new(Inbound {
+                opener: Opener::build(suite, secrets.rx)?,
+                keys,
+                sealed,
+                opened: Rest::default(),
+                ended: None,
+                fruitless: 0,
+            }),
         })
     }
 
@@ -121,7 +132,7 @@ impl TlsStream {
     }
 
     fn is_tls13(&self) -> bool {
-        self.keys.protocol_version() == ProtocolVersion::TLSv1_3
+        self.inbound.keys.protocol_version() == ProtocolVersion::TLSv1_3
     }
 }
 
@@ -130,12 +141,12 @@ impl TlsStream {
 impl TlsStream {
     /// Bytes of memory that it holds for records.
     pub fn kept(&self) -> usize {
-        self.sealed.capacity() + self.opened.capacity() + self.unsent.capacity()
+        self.inbound.sealed.capacity() + self.inbound.opened.capacity() + self.unsent.capacity()
     }
 
     /// Bytes that wait to be opened, and that wait for the caller.
     pub fn opened(&self) -> (usize, usize) {
-        (self.sealed.len(), self.opened.bytes().len())
+        (self.inbound.sealed.len(), self.inbound.opened.bytes().len())
     }
 
     /// Let its key seal so many records more.
@@ -148,12 +159,12 @@ impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = into.filled().len();
-        let ready = this.opened.first(into.remaining());
+        let ready = this.inbound.opened.first(into.remaining());
         into.put_slice(ready);
         let count = ready.len();
-        this.opened.advance(count);
+        this.inbound.opened.advance(count);
         while into.filled().len() == before && into.remaining() > 0 {
-            match &this.ended {
+            match &this.inbound.ended {
                 None => ready!(this.poll_open(cx, into))?,
                 Some(End::Clean) => break,
                 Some(End::Cut) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),

@@ -14,8 +14,8 @@ impl TlsStream {
     /// Open what has come, into `into` as long as there is room.
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         LENT.with_borrow_mut(|lent| {
-            let kept = self.sealed.len();
-            lent[..kept].copy_from_slice(&self.sealed);
+            let kept = self.inbound.sealed.len();
+            lent[..kept].copy_from_slice(&self.inbound.sealed);
             let mut end = kept;
             if matches!(first_record(&lent[..kept]), Ok(None)) {
                 // No more than fits: what is opened then need not be kept.
@@ -24,18 +24,18 @@ impl TlsStream {
                 ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
                 let count = read.filled().len();
                 if count == 0 {
-                    self.ended = Some(End::Cut);
+                    self.inbound.ended = Some(End::Cut);
                 }
                 end += count;
             }
             match self.open_all(&mut lent[..end], into) {
-                Ok(0) => self.sealed.extend_from_slice(&lent[kept..end]),
-                Ok(used) => self.sealed = lent[used..end].to_vec(),
+                Ok(0) => self.inbound.sealed.extend_from_slice(&lent[kept..end]),
+                Ok(used) => self.inbound.sealed = lent[used..end].to_vec(),
                 Err(error) => self.refuse(error),
             }
-            if self.ended.is_some() {
+            if self.inbound.ended.is_some() {
                 // What comes behind the end is ignored (RFC 8446, 6.1).
-                self.sealed = Vec::new();
+                self.inbound.sealed = Vec::new();
             }
             Poll::Ready(Ok(()))
         })
@@ -44,7 +44,7 @@ impl TlsStream {
     /// Open whole records until there are no more, or no more room. Returns how many bytes they were.
     fn open_all(&mut self, received: &mut [u8], into: &mut ReadBuf<'_>) -> Result<usize, Error> {
         let mut at = 0;
-        while self.ended.is_none() && self.opened.is_empty() && into.remaining() > 0 {
+        while self.inbound.ended.is_none() && self.inbound.opened.is_empty() && into.remaining() > 0 {
             let Some(record) = first_record(&received[at..])? else { break };
             let end = at + record.end;
             self.open(record, &mut received[at..end], into)?;
@@ -54,20 +54,20 @@ impl TlsStream {
     }
 
     fn open(&mut self, record: Record, bytes: &mut [u8], into: &mut ReadBuf<'_>) -> Result<(), Error> {
-        let message = self.opener.open(record, bytes)?;
+        let message = self.inbound.opener.open(record, bytes)?;
         let is_fruitful = message.typ == ContentType::ApplicationData && !message.payload.is_empty();
-        self.fruitless = if is_fruitful { 0 } else { self.fruitless + 1 };
-        if self.fruitless > MAX_FRUITLESS {
+        self.inbound.fruitless = if is_fruitful { 0 } else { self.inbound.fruitless + 1 };
+        if self.inbound.fruitless > MAX_FRUITLESS {
             return Err(Error::General("too many records in a row that bring no data".into()));
         }
         match (message.typ, message.payload) {
             (ContentType::ApplicationData, payload) => {
                 let (now, later) = payload.split_at(payload.len().min(into.remaining()));
                 into.put_slice(now);
-                self.opened = later.to_vec().into();
+                self.inbound.opened = later.to_vec().into();
             }
             (ContentType::Alert, &[level, description]) => match description.into() {
-                AlertDescription::CloseNotify => self.ended = Some(End::Clean),
+                AlertDescription::CloseNotify => self.inbound.ended = Some(End::Clean),
                 // It only says that the user is about to leave (RFC 8446, 6.1).
                 AlertDescription::UserCanceled if self.is_tls13() => {}
                 // A warning (RFC 5246, 7.2); TLS 1.3 has no other than those above.
@@ -81,8 +81,10 @@ impl TlsStream {
                     return Err(InvalidMessage::InvalidKeyUpdate.into());
                 }
                 self.owes_update |= asks == 1;
-                self.opener =
-                    Opener::build(self.keys.negotiated_cipher_suite(), self.keys.update_rx_secret()?)?;
+                self.inbound.opener = Opener::build(
+                    self.inbound.keys.negotiated_cipher_suite(),
+                    self.inbound.keys.update_rx_secret()?,
+                )?;
             }
             // A hello: renegotiation (RFC 5746).
             (ContentType::Handshake, [1, ..]) if !self.is_tls13() => {
@@ -108,7 +110,7 @@ impl TlsStream {
             }
             _ => Some(AlertDescription::UnexpectedMessage),
         };
-        self.ended = Some(End::Broken(Box::new(error)));
+        self.inbound.ended = Some(End::Broken(Box::new(error)));
         if let Some(description) = description.filter(|_| !self.closed) {
             self.say(2, description);
         }

@@ -70,7 +70,10 @@ impl TlsStream {
         }
         // KeyUpdate, update_not_requested.
         let length = self.sealer.seal(ContentType::Handshake, &[24, 0, 0, 1, 0], record)?;
-        self.sealer = Sealer::build(self.keys.negotiated_cipher_suite(), self.keys.update_tx_secret()?)?;
+        self.sealer = Sealer::build(
+            self.inbound.keys.negotiated_cipher_suite(),
+            self.inbound.keys.update_tx_secret()?,
+        )?;
         self.owes_update = false;
         Ok(length)
     }
