@@ -99,7 +99,8 @@ impl Scenario {
     /// How many rounds, where most have so many: more where the budget leaves little, fewer where it leaves much.
     pub(super) fn rounds(self, most_have: u32) -> u32 {
         match self {
-            Self::Everyday | Self::Load | Self::Bulk256 | Self::FanOut => 2 * most_have,
+            Self::FanOut => 4 * most_have,
+            Self::Everyday | Self::Load | Self::Bulk256 => 2 * most_have,
             Self::Storm => most_have.div_ceil(2),
             _ => most_have,
         }
