@@ -81,10 +81,9 @@ impl TlsStream {
                     return Err(InvalidMessage::InvalidKeyUpdate.into());
                 }
                 self.owes_update |= asks == 1;
-                self.inbound.opener = Opener::build(
-                    self.inbound.keys.negotiated_cipher_suite(),
-                    self.inbound.keys.update_rx_secret()?,
-                )?;
+                let keys = &mut self.inbound.keys;
+                self.inbound.opener =
+                    Opener::build(keys.negotiated_cipher_suite(), keys.update_rx_secret()?)?;
             }
             // A hello: renegotiation (RFC 5746).
             (ContentType::Handshake, [1, ..]) if !self.is_tls13() => {

@@ -70,10 +70,8 @@ impl TlsStream {
         }
         // KeyUpdate, update_not_requested.
         let length = self.sealer.seal(ContentType::Handshake, &[24, 0, 0, 1, 0], record)?;
-        self.sealer = Sealer::build(
-            self.inbound.keys.negotiated_cipher_suite(),
-            self.inbound.keys.update_tx_secret()?,
-        )?;
+        let keys = &mut self.inbound.keys;
+        self.sealer = Sealer::build(keys.negotiated_cipher_suite(), keys.update_tx_secret()?)?;
         self.owes_update = false;
         Ok(length)
     }
