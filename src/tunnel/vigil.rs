@@ -12,8 +12,9 @@ use tokio::task::yield_now;
 /// How long a broker may take: on a virtual machine to sleep and to be woken takes nearly as long (`everyday`).
 const PATIENCE: Duration = Duration::from_micros(30);
 
-/// What a worker may spend on it: this part of the time that goes by.
-const SHARE: u32 = 20;
+/// What a worker may spend on it: this part of the time that goes by. Half as much is spent too soon at 5000 messages a
+/// second: `everyday` costs no less then, and its p50 is higher.
+const SHARE: u32 = 10;
 
 /// What it may save up for a burst of messages.
 const MOST_SAVED: Duration = Duration::from_millis(1);
@@ -26,7 +27,7 @@ thread_local! {
 }
 
 /// From now on sessions of this thread stay awake for their brokers' answers, where these are quick. It costs the
-/// thread a twentieth of its time at most, and a quarter of that where none is.
+/// thread a tenth of its time at most, and a quarter of that where none is.
 pub fn stay_awake() {
     PURSE.set(Some(Purse { spent_until: Instant::now() }));
 }
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn no_more_than_its_share_of_a_second_is_spent() {
         let share = Duration::from_secs(1) / SHARE;
-        for interval in [20, 50, 100, 200] {
+        for interval in [10, 20, 50, 100] {
             for cost in [WAIT, PATIENCE * VAIN] {
                 let spent = waits(Duration::from_micros(interval), cost) * cost;
                 assert!(spent <= share + cost, "{interval} µs, {cost:?}: {spent:?}");
