@@ -16,7 +16,7 @@ use tracing::error;
 use crate::listener::Accepted;
 use crate::listener::connection::{self, Handed};
 use crate::proxy::{Load, Shared};
-use crate::tunnel;
+use crate::{net, tunnel};
 
 /// The worker that accepts.
 const ACCEPTING: usize = 0;
@@ -145,6 +145,7 @@ async fn work(
 ) {
     let (traffic, shard) = (shared.traffic.open(), shared.roster.open());
     tokio::spawn(tick(turns));
+    tokio::spawn(net::send_each_turn());
     while let Some(handed) = incoming.recv().await {
         let load = Load::new(&served, &traffic, &shard);
         tokio::spawn(connection::serve(handed, Arc::clone(&shared), load));

@@ -56,11 +56,28 @@ impl Stream {
         let (readable, yes) = (Interest::READABLE, || Ok(()));
         let looked = match self {
             Self::Tcp(stream) => stream.try_io(readable, yes),
-            Self::Tls(stream) => stream.socket().try_io(readable, yes),
+            Self::Tls(stream) => stream.wire().socket().try_io(readable, yes),
             Self::BrokerTls(stream) => stream.get_ref().0.try_io(readable, yes),
             Self::Unix(stream) => stream.try_io(readable, yes),
         };
         looked.is_ok()
+    }
+
+    /// Whether it has to catch up although it did: its socket took less than it was sent in the end.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.wire().is_behind())
+    }
+
+    /// Send what is kept back. As `poll_flush`, but what the worker sends at the end of its turn is left to it.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn poll_catch_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(stream) => stream.poll_catch_up(cx),
+            stream => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     /// As `poll_write`, of what is the last before `poll_shutdown`: TLS toward a client says its goodbye along

@@ -240,7 +240,7 @@ impl Handshake {
         };
         // A connection may be silent for months: it keeps what came, and no room for more.
         self.received.shrink_to_fit();
-        let stream = TlsStream::build(socket, self.connection, self.received, self.unsent)?;
+        let stream = TlsStream::build(socket.into(), self.connection, self.received, self.unsent)?;
         Ok((stream, facts))
     }
 }

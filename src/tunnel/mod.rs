@@ -199,7 +199,7 @@ impl Tunnel {
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>, ledger: &Ledger<'_>) {
-        if self.up.rests(&self.client) {
+        if self.up.rests(&self.client, &self.broker) {
             return;
         }
         let before = ledger.bytes();
@@ -246,7 +246,7 @@ impl Tunnel {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>, ledger: &Ledger<'_>) {
-        if self.down.rests(&self.broker) {
+        if self.down.rests(&self.broker, &self.client) {
             return;
         }
         self.vigil.end();

@@ -252,8 +252,8 @@ impl Pump {
 
     /// Whether there is nothing to do and nothing has come. The direction that is silent costs the other no more
     /// than this at a wake-up (`fan-out`).
-    pub(super) fn rests(&self, source: &Stream) -> bool {
-        self.awaits == Awaits::Source && !source.may_read()
+    pub(super) fn rests(&self, source: &Stream, sink: &Stream) -> bool {
+        self.awaits == Awaits::Source && !source.may_read() && !sink.is_behind()
     }
 
     pub(super) fn course(&self) -> &Course {
@@ -310,8 +310,8 @@ impl Pump {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
-        if self.unflushed {
-            match Pin::new(sink).poll_flush(cx) {
+        if self.unflushed || sink.is_behind() {
+            match sink.poll_catch_up(cx) {
                 Poll::Ready(result) => {
                     self.unflushed = false;
                     self.stalled = None;

@@ -18,10 +18,9 @@ use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, ContentType, Error, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use self::records::{HEADER, MAX_BODY, MAX_OVERHEAD, MAX_PAYLOAD, Opener, Sealer};
-use super::Rest;
+use super::{Rest, Wire};
 
 /// Records that one write seals at most: the more, the fewer system calls a large message takes.
 const RECORDS_A_WRITE: usize = 4;
@@ -49,7 +48,7 @@ thread_local! {
 /// boxed: each line of memory that lies elsewhere is one more to wait for (`fan-out`).
 #[repr(C)]
 pub struct TlsStream {
-    socket: TcpStream,
+    wire: Wire,
     /// Nothing more is written: we said goodbye, or something broke.
     closed: bool,
     /// The client asked for new keys of ours; they go before our next bytes (RFC 8446, 4.6.3).
@@ -93,7 +92,7 @@ impl TlsStream {
     /// When the handshake is not done, its configuration keeps the secrets to itself, or more came behind it
     /// than a stream keeps.
     pub fn build(
-        socket: TcpStream,
+        wire: Wire,
         connection: UnbufferedServerConnection,
         sealed: Vec<u8>,
         unsent: Vec<u8>,
@@ -104,7 +103,7 @@ impl TlsStream {
         let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
         let suite = keys.negotiated_cipher_suite();
         Ok(Self {
-            socket,
+            wire,
             sealer: Sealer::build(suite, secrets.tx)?,
             unsent: unsent.into(),
             owes_update: false,
@@ -120,15 +119,24 @@ impl TlsStream {
         })
     }
 
-    /// The socket below.
+    /// What is below.
     #[must_use]
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
+    pub fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// Write what is the last: where all of it is taken, the goodbye (close_notify; RFC 8446, 6.1) goes along.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_and(cx, bytes, true)
+    }
+
+    /// Send what was kept back, as far as nothing else would: see [`Wire::poll_catch_up`].
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_catch_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(cx))?;
+        self.wire.poll_catch_up(cx)
     }
 
     fn is_tls13(&self) -> bool {
@@ -181,7 +189,9 @@ impl AsyncWrite for TlsStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_unsent(cx)
+        let this = self.get_mut();
+        ready!(this.poll_unsent(cx))?;
+        Pin::new(&mut this.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -190,14 +200,14 @@ impl AsyncWrite for TlsStream {
             this.say(1, AlertDescription::CloseNotify);
         }
         ready!(this.poll_unsent(cx))?;
-        Pin::new(&mut this.socket).poll_shutdown(cx)
+        Pin::new(&mut this.wire).poll_shutdown(cx)
     }
 }
 
 impl fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Keys are nobody's business.
-        f.debug_struct("TlsStream").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("TlsStream").field("socket", self.wire.socket()).finish_non_exhaustive()
     }
 }
 

@@ -21,7 +21,7 @@ impl TlsStream {
                 // No more than fits: what is opened then need not be kept.
                 let room = (into.remaining() + MAX_OVERHEAD).max(SMALL_READ).min(lent.len() - kept);
                 let mut read = ReadBuf::new(&mut lent[kept..kept + room]);
-                ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
+                ready!(Pin::new(&mut self.wire).poll_read(cx, &mut read))?;
                 let count = read.filled().len();
                 if count == 0 {
                     self.inbound.ended = Some(End::Cut);
@@ -115,7 +115,7 @@ impl TlsStream {
         }
         self.closed = true;
         // As far as it goes now. The one who waits to write may be another task, and keeps its place.
-        while let Ok(sent @ 1..) = self.socket.try_write(self.unsent.bytes()) {
+        while let Ok(sent @ 1..) = self.wire.try_write(self.unsent.bytes()) {
             self.unsent.advance(sent);
         }
     }

@@ -78,7 +78,7 @@ impl TlsStream {
 
     /// Give sealed bytes to the socket, what was unsent before them, and keep what it does not take.
     fn poll_send(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> Poll<io::Result<()>> {
-        let sent = match Pin::new(&mut self.socket).poll_write(cx, sealed) {
+        let sent = match Pin::new(&mut self.wire).poll_write(cx, sealed) {
             Poll::Ready(Ok(sent)) => sent,
             Poll::Ready(Err(error)) => {
                 // What was sealed is lost: the client could open nothing that came behind it.
@@ -93,7 +93,7 @@ impl TlsStream {
 
     pub(super) fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, self.unsent.bytes()))?;
+            let sent = ready!(Pin::new(&mut self.wire).poll_write(cx, self.unsent.bytes()))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

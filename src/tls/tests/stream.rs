@@ -20,7 +20,7 @@ async fn records_may_be_split_at_every_byte() {
                 break;
             }
             client.send(&bytes[..at]).await;
-            within("a piece", ours.socket().readable()).await.unwrap();
+            within("a piece", ours.wire().socket().readable()).await.unwrap();
             let mut buffer = vec![0; 256];
             let count = read_ready(&mut ours, &mut buffer).await.map_or(0, Result::unwrap);
             client.send(&bytes[at..]).await;
@@ -59,7 +59,7 @@ async fn a_narrow_socket_loses_nothing() {
     let server = Server::new();
     for suite in [tls13(), tls12()] {
         let (mut client, mut ours) = server.pair(&server.client(&[suite])).await;
-        SockRef::from(ours.socket()).set_send_buffer_size(1).unwrap();
+        SockRef::from(ours.wire().socket()).set_send_buffer_size(1).unwrap();
         let (sent, mut received) = (text(200_000), Vec::new());
         let writing = async {
             let mut written = 0;
