@@ -63,7 +63,7 @@ impl Stream {
         looked.is_ok()
     }
 
-    /// Whether it has to catch up although it did: its socket took less than it was sent in the end.
+    /// Whether it has to catch up, though it did before: at the end of a turn its socket took less than waited for it.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.wire().is_behind())
