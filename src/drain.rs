@@ -23,8 +23,9 @@ pub use self::member::{Asked, Member, Watch};
 pub use self::order::{Order, Ordered, Orders, orders};
 pub use self::round::{Progress, Round, Terms, Will};
 
-/// How many are looked at under the lock: a tenth of a millisecond's work.
-const LOOKED_AT: usize = 1024;
+/// How many are looked at under the lock, for which whoever comes or goes waits: some hundredths of a millisecond's
+/// work, and less than half a millisecond's where each of them is told and woken.
+const LOOKED_AT: usize = 256;
 
 /// The asking side.
 #[derive(Debug, Clone, Default)]

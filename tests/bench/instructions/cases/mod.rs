@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what is prepared here is known to be good")]
 
 mod arrival;
+mod drain;
 mod roster;
 mod stream;
 
@@ -53,4 +54,6 @@ pub(crate) const CASES: &[Case] = &[
     // One slice of fifty thousand sessions: none is wanted, or all are.
     case("roster-slice", || roster::slice("client_id=sensor-x")),
     case("roster-slice-listed", || roster::slice("limit=1000")),
+    // The same of a drain, which looks for those to be asked: all are.
+    case("drain-slice", drain::slice),
 ];
