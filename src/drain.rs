@@ -23,9 +23,8 @@ pub use self::member::{Asked, Member, Watch};
 pub use self::order::{Order, Ordered, Orders, orders};
 pub use self::round::{Progress, Round, Terms, Will};
 
-/// How many are looked at under the lock, for which whoever comes or goes waits: some hundredths of a millisecond's
-/// work, and less than half a millisecond's where each of them is told and woken.
-const LOOKED_AT: usize = 256;
+/// How many are looked at under the lock, or asked, before others have their turn (`drain-slice`).
+const SLICE: usize = 256;
 
 /// The asking side.
 #[derive(Debug, Clone, Default)]
@@ -249,7 +248,7 @@ impl Inner {
     /// Look at some of the work, and say where to go on; `None` at the end.
     fn look(&self, from: usize, each: impl FnMut(&Arc<Member>)) -> Option<usize> {
         let work = self.work();
-        let next = from + LOOKED_AT;
+        let next = from + SLICE;
         (from..next.min(work.capacity())).filter_map(|key| work.get(key)).for_each(each);
         (next < work.capacity()).then_some(next)
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Asked, Member};
+use super::{Asked, Member, SLICE};
 
 /// How often those whose turn has come are asked.
 const STEP: Duration = Duration::from_millis(10);
@@ -16,9 +16,6 @@ const STEP: Duration = Duration::from_millis(10);
 /// What is missed while the machine is busy is not made up for beyond this: the pace is a promise, the window
 /// a wish.
 const LATEST: Duration = Duration::from_millis(50);
-
-/// How many are asked before others have their turn.
-const AT_ONCE: usize = 256;
 
 /// What becomes of the Will of a client that we say goodbye to (MQTT 5, 3.1.2.5).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -168,7 +165,7 @@ impl Round {
         while work.len() > 0 && !self.is_cancelled() {
             let mut due = pace.due(passed).min(work.len());
             while due > 0 && !self.is_cancelled() {
-                let turn = due.min(AT_ONCE);
+                let turn = due.min(SLICE);
                 for member in work.by_ref().take(turn) {
                     member.tell(Asked::Drain(self.terms.will).stage());
                 }

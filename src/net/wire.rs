@@ -177,14 +177,13 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_catch_up(cx))?;
         if outbox::take(&self, bytes, cx.waker()) {
             return Poll::Ready(Ok(bytes.len()));
         }
         // What waits there may be ours.
-        outbox::send_now();
-        ready!(self.poll_catch_up(cx))?;
+        ready!(self.as_mut().poll_flush(cx))?;
         self.poll_send(cx, bytes)
     }
 
@@ -193,9 +192,8 @@ impl AsyncWrite for Wire {
         self.poll_catch_up(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        outbox::send_now();
-        ready!(self.poll_catch_up(cx))?;
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(match SockRef::from(self.socket()).shutdown(Shutdown::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             shut => shut,

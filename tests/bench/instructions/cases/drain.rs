@@ -6,9 +6,7 @@ use std::task::{Context, Waker};
 
 use brokergate::drain::{Drain, Member, Watch};
 
-use super::Operation;
-
-const SESSIONS: usize = 50_000;
+use super::{Operation, SESSIONS};
 
 /// The first slice, where all are to be asked.
 pub(super) fn slice() -> Operation {

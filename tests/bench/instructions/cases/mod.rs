@@ -6,6 +6,9 @@ mod drain;
 mod roster;
 mod stream;
 
+/// Where the cost of one among many is asked for.
+const SESSIONS: usize = 50_000;
+
 /// Told how often it was called before.
 pub(crate) type Operation = Box<dyn FnMut(usize)>;
 
@@ -51,7 +54,7 @@ pub(crate) const CASES: &[Case] = &[
     case("pick-least-sessions-100", || arrival::pick("least-sessions", 100)),
     case("pick-client-id-3", || arrival::pick("client-id", 3)),
     case("pick-client-id-100", || arrival::pick("client-id", 100)),
-    // One slice of fifty thousand sessions: none is wanted, or all are.
+    // One slice of all sessions: none is wanted, or all are.
     case("roster-slice", || roster::slice("client_id=sensor-x")),
     case("roster-slice-listed", || roster::slice("limit=1000")),
     // The same of a drain, which looks for those to be asked: all are.

@@ -8,9 +8,7 @@ use brokergate::drain::Drain;
 use brokergate::mqtt::Connect;
 use brokergate::proxy::roster::{Entry, Roster};
 
-use super::Operation;
-
-const SESSIONS: usize = 50_000;
+use super::{Operation, SESSIONS};
 
 /// The first slice for a query.
 pub(super) fn slice(query: &'static str) -> Operation {
