@@ -6,6 +6,7 @@
 
 mod member;
 mod order;
+mod pace;
 mod round;
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -18,12 +19,13 @@ use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use self::member::{ASKED, CUT};
+use self::pace::Pace;
 
 pub use self::member::{Asked, Member, Watch};
 pub use self::order::{Order, Ordered, Orders, orders};
 pub use self::round::{Progress, Round, Terms, Will};
 
-/// How many are looked at under the lock, or asked, before others have their turn (`drain-slice`).
+/// How many are looked at under the lock before others have their turn (`drain-slice`).
 const SLICE: usize = 256;
 
 /// The asking side.
@@ -44,20 +46,29 @@ struct Inner {
     rounds: [AtomicU64; 2],
     /// How many ages there were. Work knows the one it began in.
     age: AtomicU32,
+    /// How many workers the work is spread over; 0 stands for one.
+    workers: usize,
 }
 
 impl Drain {
-    /// A drain that nobody asked for yet.
+    /// A drain that nobody asked for yet, of work on one worker.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, of work that is spread over so many: in haste, the more they are, the more are told at once.
+    #[must_use]
+    pub fn of(workers: usize) -> Self {
+        Self(Arc::new(Inner { workers, ..Inner::default() }))
     }
 
     /// A drain of a part of the work. It can be asked by itself; to ask, cut and wait for the whole is to do
     /// so for all parts. A part has none of its own.
     #[must_use]
     pub fn part(&self) -> Self {
-        Self(Arc::new(Inner { whole: Some(self.clone()), ..Inner::default() }))
+        let (whole, workers) = (Some(self.clone()), self.0.workers);
+        Self(Arc::new(Inner { whole, workers, ..Inner::default() }))
     }
 
     /// A piece of work: it will be asked, and waited for until the watch is dropped.
@@ -91,9 +102,10 @@ impl Drain {
         self.0.stage.load(Ordering::Acquire) >= ASKED
     }
 
-    /// Ask all work, present and future, to say goodbye.
-    pub fn ask(&self) {
-        self.tell_all(ASKED);
+    /// Ask all work to say goodbye: future work at once, the present in haste, which spares other work all the
+    /// same. Returns when all are asked.
+    pub async fn ask(&self) {
+        self.tell_all(ASKED).await;
     }
 
     /// Begin a round of goodbyes. The one before it is over.
@@ -123,18 +135,18 @@ impl Drain {
             if work.is_empty() || round.is_cancelled() {
                 break;
             }
-            round.ask(work, &mut pace).await;
+            let pace = pace.get_or_insert_with(|| self.pace(work.len(), round.terms().window));
+            round.ask(work, pace).await;
         }
-        // The lock keeps a cancelling out.
-        let current = self.0.round();
-        if !round.is_cancelled() {
-            self.tell_all(Asked::Drain(round.terms().will).stage());
+        if self.tell_who_comes(round) {
+            // Who came since we looked.
+            let late = self.find(Member::is_at_work).await;
+            round.ask(late, &mut self.haste()).await;
         }
-        drop(current);
     }
 
-    /// The whole of a round: the goodbyes, and after the grace a cut of what is left. Returns when nobody is
-    /// left, or the round was cancelled; whether nobody had to be cut.
+    /// The whole of a round: the goodbyes, and after the grace a cut of what is left, in haste. Returns when
+    /// nobody is left, or the round was cancelled; whether nobody had to be cut.
     pub async fn carry_out(&self, round: &Round) -> bool {
         let said = async {
             self.say(round).await;
@@ -143,8 +155,8 @@ impl Drain {
             }
         };
         let has_finished = timeout_at(round.deadline(), said).await.is_ok();
-        if !has_finished && !round.is_cancelled() {
-            self.tell_present(CUT);
+        if !has_finished {
+            round.cut(self.find(|_| true).await, &mut self.haste()).await;
         }
         has_finished
     }
@@ -192,29 +204,48 @@ impl Drain {
     }
 
     /// Ask these one after the other over the round's window.
-    pub async fn say_to(work: Vec<Arc<Member>>, round: &Round) {
-        round.ask(work, &mut None).await;
+    pub async fn say_to(&self, work: Vec<Arc<Member>>, round: &Round) {
+        let mut pace = self.pace(work.len(), round.terms().window);
+        round.ask(work, &mut pace).await;
     }
 
-    /// Tell all work to stop where it stands.
-    pub fn cut(&self) {
-        self.tell_all(CUT);
+    /// Tell all work to stop where it stands, as it is asked by [`Self::ask`].
+    pub async fn cut(&self) {
+        self.tell_all(CUT).await;
     }
 
-    fn tell_all(&self, stage: u8) {
+    async fn tell_all(&self, stage: u8) {
         let work = self.0.work();
         self.0.stage.fetch_max(stage, Ordering::AcqRel);
         drop(work);
-        self.tell_present(stage);
+        let mut present = self.find(|_| true).await.into_iter();
+        let mut pace = self.haste();
+        while let Some(turn) = pace.next(&mut present).await {
+            for member in turn {
+                member.tell(stage);
+            }
+        }
     }
 
-    fn tell_present(&self, stage: u8) {
-        let mut from = 0;
-        while let Some(next) = self.0.look(from, |member| {
-            member.tell(stage);
-        }) {
-            from = next;
+    /// Who comes is asked from now on as the present were; not when the round was cancelled.
+    fn tell_who_comes(&self, round: &Round) -> bool {
+        // It keeps a cancelling out.
+        let _current = self.0.round();
+        let goes_on = !round.is_cancelled();
+        if goes_on {
+            let _work = self.0.work();
+            self.0.stage.fetch_max(round.stage(), Ordering::AcqRel);
         }
+        goes_on
+    }
+
+    fn pace(&self, turns: usize, window: Duration) -> Pace {
+        Pace::new(turns, window, self.0.workers.max(1))
+    }
+
+    /// The pace of what is to be over soon.
+    fn haste(&self) -> Pace {
+        self.pace(0, Duration::ZERO)
     }
 
     /// How many watches are held, of the whole.

@@ -94,7 +94,7 @@ impl Gateway {
             targets: Target::LABELS,
             stages: &Stage::LABELS,
         })?;
-        let sessions = Drain::new();
+        let sessions = Drain::of(config.runtime.workers);
         let snapshot = Snapshot::build(Arc::new(config), &metrics, &sessions, None)?;
         let config = Arc::clone(&snapshot.config);
         let mut bound = Vec::new();

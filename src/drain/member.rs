@@ -82,10 +82,12 @@ impl Member {
         }
     }
 
-    /// Gives the stage before.
+    /// Gives the stage before. Whoever was told as much already is not woken for it.
     pub(super) fn tell(&self, stage: u8) -> u8 {
         let before = self.stage.fetch_max(stage, Ordering::AcqRel);
-        self.waker.wake();
+        if before < stage {
+            self.waker.wake();
+        }
         before
     }
 }

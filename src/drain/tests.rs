@@ -1,5 +1,6 @@
 //! A drain, its parts, and its rounds.
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::*;
@@ -51,7 +52,7 @@ async fn a_cut_reaches_who_was_not_asked_and_who_comes_later() {
     let work = tokio::spawn(async move { watch.cut().await });
     tokio::task::yield_now().await;
     assert_eq!(drain.work(), 1);
-    drain.cut();
+    drain.cut().await;
     work.await.unwrap();
     drain.ended().await;
     drain.watch().cut().await;
@@ -63,10 +64,10 @@ async fn a_part_is_asked_by_itself_and_with_the_whole() {
     let whole = Drain::new();
     let (first, second) = (whole.part(), whole.part());
     let watches = [first.watch(), second.watch()];
-    first.ask();
+    first.ask().await;
     watches[0].asked().await;
     assert!(!second.is_asked() && !whole.is_asked());
-    whole.ask();
+    whole.ask().await;
     watches[1].asked().await;
     assert_eq!((whole.work(), first.work()), (2, 1));
     drop(watches);
@@ -118,6 +119,28 @@ async fn what_is_left_after_the_grace_is_cut_and_who_comes_then_is_asked() {
     assert!(!drain.carry_out(&round).await);
     watch.cut().await;
     assert_eq!(drain.watch().asked().await, Asked::Drain(Will::Suppress));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_in_haste_is_told_by_and_by() {
+    let drain = Drain::of(4);
+    let watches: Vec<_> = (0..1000).map(|_| drain.watch()).collect();
+    let at_work = || watches.iter().filter(|watch| watch.member().is_at_work()).count();
+    let round = drain.begin(Terms { window: Duration::ZERO, ..terms(0) });
+    let (asking, asked) = (drain.clone(), Arc::clone(&round));
+    let carried = tokio::spawn(async move { asking.carry_out(&asked).await });
+    tokio::time::sleep(Duration::from_millis(25)).await;
+    assert!(at_work().abs_diff(1000 - 20 * 25) <= 20, "{} are at work", at_work());
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(at_work(), 0);
+    // Nobody leaves: the cut is as gentle.
+    let mut cut: Vec<_> = watches.iter().map(|watch| Box::pin(watch.cut())).collect();
+    let mut are_cut = || cut.iter_mut().filter_map(|it| it.as_mut().now_or_never()).count();
+    tokio::time::sleep_until(round.deadline() + Duration::from_millis(25)).await;
+    let first = are_cut();
+    assert!(first.abs_diff(20 * 25) <= 20, "{first} are cut");
+    drain.cancel();
+    assert!(!carried.await.unwrap());
 }
 
 #[test]

@@ -114,11 +114,10 @@ impl Draining {
     }
 }
 
-/// Ask connections at once and sessions one after the other; cut who is left after the grace.
+/// Ask connections in haste and sessions over the window; cut who is left after the grace.
 async fn say_goodbye(shared: Arc<Shared>, round: Arc<Round>) {
-    shared.drain.ask();
     let all = async {
-        shared.sessions.say(&round).await;
+        tokio::join!(shared.drain.ask(), shared.sessions.say(&round));
         shared.sessions.ended().await;
         shared.drain.ended().await;
     };
@@ -130,8 +129,7 @@ async fn say_goodbye(shared: Arc<Shared>, round: Arc<Round>) {
 /// End what is left where it stands.
 pub(super) async fn cut(shared: &Shared) {
     warn!(sessions = shared.sessions.work(), "cutting what is left");
-    shared.drain.cut();
-    shared.sessions.cut();
+    tokio::join!(shared.drain.cut(), shared.sessions.cut());
     let ended = async { tokio::join!(shared.sessions.ended(), shared.drain.ended()) };
     let _ = timeout(LAST_LINES, ended).await;
 }

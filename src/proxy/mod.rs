@@ -103,10 +103,11 @@ impl Shared {
     pub fn new(snapshot: Snapshot, metrics: Arc<Metrics>, sessions: Drain) -> Arc<Self> {
         snapshot.go_to_work();
         let caps = Caps::new(&snapshot.config.limits);
+        let drain = Drain::of(snapshot.config.runtime.workers);
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
-            drain: Drain::new(),
+            drain,
             sessions,
             traffic: AllTraffic::default(),
             loads: Loads::default(),

@@ -75,7 +75,8 @@ impl Pool {
         let age = gateway.new_age();
         let moving = self.find_moving(gateway, age, now).await;
         let count = moving.len();
-        tokio::spawn(async move { Drain::say_to(moving, &round).await });
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.say_to(moving, &round).await });
         Ok(count)
     }
 

@@ -130,6 +130,13 @@ impl Gateway {
         self.ask(Method::POST, path).await
     }
 
+    /// Let it do something, which it must; its words.
+    pub(crate) async fn order(&self, path: &str) -> Result<String> {
+        let (status, words) = self.post(path).await?;
+        ensure!(status == StatusCode::OK, "{path} is answered {status}: {words}");
+        Ok(words)
+    }
+
     async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, String)> {
         let asked = async {
             let stream = UnixStream::connect(admin(self.folder.path())).await?;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use brokergate::admin::status::form::State;
-use http::StatusCode;
 
 use super::Options;
 use super::broker::Broker;
@@ -50,8 +49,7 @@ async fn by_weight(scene: &Scene, report: &mut Report) -> Result<()> {
     scene.has_shares([1, 1, 2], report);
 
     scene.gateway.configure(&configuration(&scene.brokers, scene.balance, scene.window, [2, 1, 1]))?;
-    let (status, words) = scene.gateway.post("/reload").await?;
-    ensure!(status == StatusCode::OK, "/reload is answered {status}: {words}");
+    scene.gateway.order("/reload").await?;
     scene.rebalance("after a reload", report).await?;
     scene.has_shares([2, 1, 1], report);
 
@@ -108,7 +106,7 @@ impl Scene {
     async fn take_away(&self, place: usize, report: &mut Report) -> Result<()> {
         let (name, held) = (NAMES[place], self.residents()[place].len());
         let of = format!("upstream=brokers&endpoint={name}");
-        self.done(&format!("/drain?{of}")).await?;
+        self.gateway.order(&format!("/drain?{of}")).await?;
         self.regulars.moved(held, self.longest()).await?;
         let began = Instant::now();
         while self.gateway.state(name).await? != State::Drained {
@@ -122,13 +120,13 @@ impl Scene {
         let moves = self.regulars.moves();
         let figures = format!("{held} sessions, {}", figures(&moves));
         report.check(&format!("broker {name} is taken away"), &figures, &self.faults(&moves, held));
-        self.done(&format!("/resume?{of}")).await?;
+        self.gateway.order(&format!("/resume?{of}")).await?;
         Ok(())
     }
 
     /// Rebalance, to its end; how many were asked.
     async fn ask_to_move(&self) -> Result<usize> {
-        let words = self.done("/rebalance?upstream=brokers").await?;
+        let words = self.gateway.order("/rebalance?upstream=brokers").await?;
         let asked = words.split(' ').nth(1).and_then(|count| count.parse().ok());
         let asked: usize = asked.with_context(|| format!("no number in {words:?}"))?;
         let began = Instant::now();
@@ -184,12 +182,6 @@ impl Scene {
             &format!("{held:?} by {first}:{second}:{third}"),
             held.into_iter().zip(weights).all(is_fair),
         );
-    }
-
-    async fn done(&self, path: &str) -> Result<String> {
-        let (status, words) = self.gateway.post(path).await?;
-        ensure!(status == StatusCode::OK, "{path} is answered {status}: {words}");
-        Ok(words)
     }
 }
 

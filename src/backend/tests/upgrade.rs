@@ -55,10 +55,10 @@ async fn a_tunnel_outlives_the_question_and_not_the_cut() {
     let (script, address) = Script::listen().await;
     let gateway = Gateway::start(address).await;
     let (mut client, mut backend) = upgraded(&gateway, &script).await;
-    gateway.drain.ask();
+    gateway.drain.ask().await;
     client.send("ping").await;
     assert_eq!(backend.bytes(4).await, "ping");
-    gateway.drain.cut();
+    gateway.drain.cut().await;
     assert!(client.is_gone().await && backend.is_gone().await);
     gateway.drain.ended().await;
 }

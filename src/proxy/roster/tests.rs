@@ -92,15 +92,15 @@ async fn a_kick_reaches_whoever_takes_the_place_of_who_was_asked() {
     assert!(!entry.kick(Will::Fire), "it is on its way");
 }
 
-#[test]
-fn who_says_goodbye_already_is_not_kicked() {
+#[tokio::test]
+async fn who_says_goodbye_already_is_not_kicked() {
     let drain = Drain::new();
     let watch = drain.watch();
     let leaving = entry(&watch);
     leaving.meter.leave();
     assert!(!leaving.kick(Will::Fire));
     let drained = entry(&watch);
-    drain.ask();
+    drain.ask().await;
     assert!(!drained.kick(Will::Fire));
 }
 

@@ -117,8 +117,8 @@ fn what_probes_say_is_down_is_not_even_a_last_resort() {
     assert!(!without.endpoints()[0].is_down_by_probe(), "without probes their verdict is void");
 }
 
-#[test]
-fn who_comes_after_a_drain_was_taken_is_not_asked_with_the_rest() {
+#[tokio::test]
+async fn who_comes_after_a_drain_was_taken_is_not_asked_with_the_rest() {
     let pool = pool(upstream([broker(1, 1)]));
     let (endpoint, gateway) = (&pool.endpoints()[0], Drain::new());
     assert!(endpoint.take_drain().is_none(), "nobody is there");
@@ -126,7 +126,7 @@ fn who_comes_after_a_drain_was_taken_is_not_asked_with_the_rest() {
     let taken = endpoint.take_drain().unwrap();
     let after = endpoint.drain(&gateway);
     let _watch = after.watch();
-    taken.ask();
+    taken.ask().await;
     assert_eq!((taken.work(), after.work(), gateway.work()), (1, 1, 2));
     assert!(taken.is_asked() && !after.is_asked());
     drop(before);
