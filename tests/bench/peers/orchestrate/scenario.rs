@@ -35,7 +35,7 @@ const HELD: [u64; 5] = [100, 1000, 5000, 10_000, 50_000];
 const ACTIVE: u64 = 100;
 const TALKS: u32 = 5;
 /// How often the gateway's fewest and most are held against each other, and how often each is measured then.
-const TURNS: u32 = 4;
+const TURNS: u32 = 8;
 const TALKS_A_TURN: u32 = 3;
 /// Handshakes at once while sessions are opened for a scenario.
 const ARRIVING: u64 = 32;
