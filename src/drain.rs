@@ -105,7 +105,14 @@ impl Drain {
     /// Ask all work to say goodbye: future work at once, the present in haste, which spares other work all the
     /// same. Returns when all are asked.
     pub async fn ask(&self) {
-        self.tell_all(ASKED).await;
+        self.0.tell_who_comes(ASKED);
+        let mut present = self.find(Member::is_at_work).await.into_iter();
+        let mut pace = self.haste();
+        while let Some(turn) = pace.next(&mut present).await {
+            for member in turn {
+                member.tell(ASKED);
+            }
+        }
     }
 
     /// Begin a round of goodbyes. The one before it is over.
@@ -138,11 +145,17 @@ impl Drain {
             let pace = pace.get_or_insert_with(|| self.pace(work.len(), round.terms().window));
             round.ask(work, pace).await;
         }
-        if self.tell_who_comes(round) {
-            // Who came since we looked.
-            let late = self.find(Member::is_at_work).await;
-            round.ask(late, &mut self.haste()).await;
+        {
+            // The lock keeps a cancelling out.
+            let _current = self.0.round();
+            if round.is_cancelled() {
+                return;
+            }
+            self.0.tell_who_comes(round.stage());
         }
+        // Who came since we looked.
+        let late = self.find(Member::is_at_work).await;
+        round.ask(late, &mut self.haste()).await;
     }
 
     /// The whole of a round: the goodbyes, and after the grace a cut of what is left, in haste. Returns when
@@ -209,34 +222,16 @@ impl Drain {
         round.ask(work, &mut pace).await;
     }
 
-    /// Tell all work to stop where it stands, as it is asked by [`Self::ask`].
+    /// Tell all work to stop where it stands: at once, for nobody stays who would have to wait for that.
     pub async fn cut(&self) {
-        self.tell_all(CUT).await;
-    }
-
-    async fn tell_all(&self, stage: u8) {
-        let work = self.0.work();
-        self.0.stage.fetch_max(stage, Ordering::AcqRel);
-        drop(work);
-        let mut present = self.find(|_| true).await.into_iter();
-        let mut pace = self.haste();
-        while let Some(turn) = pace.next(&mut present).await {
-            for member in turn {
-                member.tell(stage);
-            }
+        self.0.tell_who_comes(CUT);
+        let mut from = 0;
+        while let Some(next) = self.0.look(from, |member| {
+            member.tell(CUT);
+        }) {
+            from = next;
+            yield_now().await;
         }
-    }
-
-    /// Who comes is asked from now on as the present were; not when the round was cancelled.
-    fn tell_who_comes(&self, round: &Round) -> bool {
-        // It keeps a cancelling out.
-        let _current = self.0.round();
-        let goes_on = !round.is_cancelled();
-        if goes_on {
-            let _work = self.0.work();
-            self.0.stage.fetch_max(round.stage(), Ordering::AcqRel);
-        }
-        goes_on
     }
 
     fn pace(&self, turns: usize, window: Duration) -> Pace {
@@ -274,6 +269,13 @@ impl Inner {
 
     fn round(&self) -> MutexGuard<'_, Option<Arc<Round>>> {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tell those who come from now on.
+    fn tell_who_comes(&self, stage: u8) {
+        // The lock: see [`Drain::enter`].
+        let _work = self.work();
+        self.stage.fetch_max(stage, Ordering::AcqRel);
     }
 
     /// Look at some of the work, and say where to go on; `None` at the end.
