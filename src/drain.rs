@@ -1,7 +1,7 @@
 //! Ask all work to finish, and know when it has.
 //!
-//! Every piece of work holds a [`Watch`]. The [`Drain`] asks each, at once or one after the other, later cuts
-//! them, and waits until the last watch is dropped. What a watch costs its work at each wake-up is one
+//! Every piece of work holds a [`Watch`]. The [`Drain`] asks one after the other, over a window or in haste, later
+//! cuts them, and waits until the last watch is dropped. What a watch costs its work at each wake-up is one
 //! atomic load and the registration of a waker: it is polled beside every message.
 
 mod member;
@@ -25,7 +25,7 @@ pub use self::member::{Asked, Member, Watch};
 pub use self::order::{Order, Ordered, Orders, orders};
 pub use self::round::{Progress, Round, Terms, Will};
 
-/// How many are looked at under the lock before others have their turn (`drain-slice`).
+/// How many are looked at under the lock, or told, before others have their turn (`drain-slice`).
 const SLICE: usize = 256;
 
 /// The asking side.
@@ -102,8 +102,7 @@ impl Drain {
         self.0.stage.load(Ordering::Acquire) >= ASKED
     }
 
-    /// Ask all work to say goodbye: future work at once, the present in haste, which spares other work all the
-    /// same. Returns when all are asked.
+    /// Ask all work to say goodbye: future work at once, the present in haste. Returns when all are asked.
     pub async fn ask(&self) {
         self.0.tell_who_comes(ASKED);
         let mut present = self.find(Member::is_at_work).await.into_iter();
@@ -145,17 +144,18 @@ impl Drain {
             let pace = pace.get_or_insert_with(|| self.pace(work.len(), round.terms().window));
             round.ask(work, pace).await;
         }
-        {
-            // The lock keeps a cancelling out.
-            let _current = self.0.round();
-            if round.is_cancelled() {
-                return;
-            }
-            self.0.tell_who_comes(round.stage());
-        }
+        self.ask_who_comes(round);
         // Who came since we looked.
         let late = self.find(Member::is_at_work).await;
         round.ask(late, &mut self.haste()).await;
+    }
+
+    fn ask_who_comes(&self, round: &Round) {
+        // The lock keeps a cancelling out.
+        let _current = self.0.round();
+        if !round.is_cancelled() {
+            self.0.tell_who_comes(round.stage());
+        }
     }
 
     /// The whole of a round: the goodbyes, and after the grace a cut of what is left, in haste. Returns when
@@ -169,6 +169,8 @@ impl Drain {
         };
         let has_finished = timeout_at(round.deadline(), said).await.is_ok();
         if !has_finished {
+            // Perhaps the window was too short to come so far.
+            self.ask_who_comes(round);
             round.cut(self.find(|_| true).await, &mut self.haste()).await;
         }
         has_finished

@@ -6,10 +6,12 @@
 use std::iter::Take;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
-/// So many are told at once for each worker, unless the window asks for more. To leave takes a session some 60 us
-/// of its worker (`endurance idle`), so whoever has nothing to do with it waits less than 1 ms.
+use super::SLICE;
+
+/// So many are told at once for each worker, among which they are spread, unless the window asks for more. To leave
+/// takes a session some 60 us of its worker (`endurance idle`), so whoever stays waits less than 1 ms.
 const A_WORKER: usize = 5;
 
 /// The time from one step to the next. In haste two thirds of a worker are left to others.
@@ -24,15 +26,16 @@ const LATEST: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Pace {
     credit: Credit,
-    steps: Interval,
-    /// The step before.
+    step: Duration,
+    next: Instant,
+    /// When the step before was.
     before: Instant,
 }
 
 /// How many have their turn. Pure: it is told how time passes.
 #[derive(Debug)]
 struct Credit {
-    /// Turns a second; none where all are due at once.
+    /// Turns a second; none in haste.
     rate: Option<f64>,
     /// Turns that are due, and a part of the next.
     turns: f64,
@@ -41,12 +44,11 @@ struct Credit {
 }
 
 impl Pace {
-    /// `total` turns, evenly over `window`, or in haste when that is zero. The first is due at once.
+    /// `total` turns, evenly over `window`, or in haste when that is zero. The first step is at once.
     pub(super) fn new(total: usize, window: Duration, workers: usize) -> Self {
         let (credit, step) = Credit::new(total, window, workers);
-        let mut steps = interval(step);
-        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { credit, steps, before: Instant::now() }
+        let now = Instant::now();
+        Self { credit, step, next: now, before: now }
     }
 
     /// Wait for a step, and give those of `waiting` who have their turn then; they may be none. `None` when
@@ -58,31 +60,35 @@ impl Pace {
         if waiting.len() == 0 {
             return None;
         }
-        self.steps.tick().await;
-        let passed = self.before.elapsed();
-        self.before += passed;
+        sleep_until(self.next).await;
+        let now = Instant::now();
+        let passed = now - self.before;
+        self.before = now;
+        // Steps that were late do not come in a row.
+        self.next = (self.next + self.step).max(now + self.step / 2);
         Some(waiting.take(self.credit.due(passed)))
     }
 }
 
 impl Credit {
-    /// And the time from one step to the next: until half of those are due who may be told at once. The other
-    /// half is for what was missed.
+    /// With it comes the time from one step to the next: until half of those are due who may be told at once. The
+    /// other half is for what was missed.
     fn new(total: usize, window: Duration, workers: usize) -> (Self, Duration) {
         let at_once = workers * A_WORKER;
         if window.is_zero() {
-            return (Self { rate: None, turns: 0.0, most: at_once }, SHORTEST);
+            return (Self { rate: None, turns: 0.0, most: at_once.min(SLICE) }, SHORTEST);
         }
         let rate = total as f64 / window.as_secs_f64();
         let step = (at_once as f64 / rate / 2.0).clamp(SHORTEST.as_secs_f64(), LONGEST.as_secs_f64());
-        let most = at_once.max((2.0 * rate * step).ceil() as usize);
+        let most = at_once.max((2.0 * rate * step).ceil() as usize).min(SLICE);
         (Self { rate: Some(rate), turns: 1.0, most }, Duration::from_secs_f64(step))
     }
 
     /// How many are due, `passed` after it was last asked.
     fn due(&mut self, passed: Duration) -> usize {
         let Some(rate) = self.rate else { return self.most };
-        self.turns += rate * passed.min(LATEST).as_secs_f64();
+        let latest = LATEST.as_secs_f64();
+        self.turns = (self.turns + rate * passed.as_secs_f64().min(latest)).min(1.0 + rate * latest);
         let due = (self.turns as usize).min(self.most);
         self.turns -= due as f64;
         due
@@ -116,6 +122,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missed_all_the_time_does_not_pile_up() {
+        let mut credit = Credit::new(2000, Duration::from_secs(1), 1).0;
+        let busy: usize = over(&mut credit, &[7; 300]).iter().sum();
+        assert!(busy <= 1500, "{busy} while each step is late");
+        let idle: usize = over(&mut credit, &[1; 1000]).iter().sum();
+        assert!(idle <= 2200, "{idle} in the second after that");
+    }
+
+    #[test]
     fn a_step_is_no_shorter_than_it_must_be() {
         let step = |total, workers| Credit::new(total, Duration::from_secs(5), workers).1.as_micros();
         assert_eq!(
@@ -132,6 +147,10 @@ mod tests {
             assert_eq!(over(&mut haste, &[0, 0, 1, 50]), [most; 4]);
             let mut short = Credit::new(100_000, Duration::from_secs(1), workers).0;
             assert_eq!(over(&mut short, &[0, 1, 1, 50]), [1, 100, 100, 200]);
+        }
+        // Beyond all measure: others on this thread have their turn all the same.
+        for (window, workers) in [(Duration::ZERO, 1024), (Duration::from_millis(1), 1)] {
+            assert_eq!(Credit::new(1_000_000, window, workers).0.most, SLICE);
         }
     }
 

@@ -135,10 +135,10 @@ impl Round {
         self.is_cancelled.store(true, Ordering::Release);
     }
 
-    /// Whether those who were asked may still be on their way: it was not cancelled, and its grace is not over.
+    /// Whether some are still to be asked, or may be on their way: it was not cancelled, and its grace is not over.
     #[must_use]
     pub fn is_under_way(&self, now: Instant) -> bool {
-        !self.is_cancelled() && now < self.deadline()
+        !self.is_cancelled() && (now < self.deadline() || self.unasked() > 0)
     }
 
     /// Whether it was cancelled.
@@ -154,6 +154,9 @@ impl Round {
 
     /// Ask these, until all are asked or the round is cancelled.
     pub(super) async fn ask(&self, work: Vec<Arc<Member>>, pace: &mut Pace) {
+        if self.is_cancelled() {
+            return;
+        }
         self.total.fetch_add(work.len(), Ordering::Relaxed);
         let mut unasked = work.into_iter();
         while let Some(turn) = pace.next(&mut unasked).await.filter(|_| !self.is_cancelled()) {

@@ -143,6 +143,38 @@ async fn who_is_told_in_haste_is_told_by_and_by() {
     assert!(!carried.await.unwrap());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_a_grace_that_was_too_short_does_not_stay() {
+    let drain = Drain::new();
+    let watches: Vec<_> = (0..1000).map(|_| drain.watch()).collect();
+    let round =
+        drain.begin(Terms { window: Duration::ZERO, grace: Duration::from_millis(50), will: Will::Fire });
+    let (asking, asked) = (drain.clone(), Arc::clone(&round));
+    let carried = tokio::spawn(async move { asking.carry_out(&asked).await });
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(round.unasked() > 0);
+    drain.watch().asked().await;
+    assert!(!carried.await.unwrap());
+    for watch in watches {
+        watch.cut().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_is_under_way_until_all_are_asked() {
+    let drain = Drain::new();
+    let watches: Vec<_> = (0..1000).map(|_| drain.watch()).collect();
+    let round =
+        Round::new(Terms { window: Duration::ZERO, grace: Duration::from_millis(50), will: Will::Fire });
+    let (asking, asked) = (drain.clone(), Arc::clone(&round));
+    let members = watches.iter().map(|watch| Arc::clone(watch.member())).collect();
+    let said = tokio::spawn(async move { asking.say_to(members, &asked).await });
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(round.is_under_way(Instant::now()));
+    said.await.unwrap();
+    assert!(!round.is_under_way(Instant::now()));
+}
+
 #[test]
 fn work_knows_its_age() {
     let whole = Drain::new();

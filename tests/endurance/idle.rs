@@ -23,7 +23,7 @@ const PAGES: [&str; 4] = ["/metrics", "/status", "/sessions?limit=100", "/sessio
 /// What a session may cost, in bytes of PSS: with what its last handshakes left behind.
 const MOST_MEMORY: f64 = 9.0 * 1024.0;
 
-/// By how much the talkers' p99 may grow while somebody asks; in small by more, for a few talkers' p99 is one
+/// By how much the talkers' p99 may grow meanwhile; in small by more, for a few talkers' p99 is one
 /// message on a machine that others use.
 const JUMP: Duration = Duration::from_millis(10);
 const JUMP_OF_FEW: Duration = Duration::from_millis(100);
