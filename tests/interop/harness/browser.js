@@ -40,11 +40,13 @@ export async function connectPage({ browser }, { origin, clientId, version = 4, 
   const inbox = new Inbox();
   const console = [];
   page.on('console', (message) => console.push(message.text()));
+  page.on('pageerror', (error) => console.push(String(error)));
   await page.exposeFunction('heard', (topic, hex, qos, retain) => inbox.put({ topic, payload: Buffer.from(hex, 'hex'), qos, retain }));
   await page.goto(`${origin}/`);
-  const order = (what, run, argument) => within(20_000, what, page.evaluate(run, argument)).catch((error) => {
+  const explain = (what) => (error) => {
     throw new Error(`${what} in the page: ${error.message}\n${console.join('\n')}`);
-  });
+  };
+  const order = (what, run, argument) => within(20_000, what, page.evaluate(run, argument)).catch(explain(what));
   await order('CONNACK', async (options) => {
     const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
     window.client = mqtt.connect(`wss://${location.host}/mqtt`, { ...options, reconnectPeriod: 0 });
@@ -59,7 +61,7 @@ export async function connectPage({ browser }, { origin, clientId, version = 4, 
     page,
     clientId,
     inbox,
-    next: (what, settings) => inbox.next(what, settings),
+    next: (what, settings) => inbox.next(what, settings).catch(explain(what)),
     subscribe: (topic, qos = 0) => order('SUBACK', async ([filter, level]) => (await window.client.subscribeAsync(filter, { qos: level }))[0].qos, [topic, qos]),
     publish: (topic, payload, { qos = 0, retain = false } = {}) =>
       order('PUBLISH', async ([to, text, settings]) => {

@@ -138,8 +138,12 @@ export class Context {
     return `${stem}-${this.case.number}-${this.#names}`;
   }
 
+  /** For a case that failed: what the servers it touched wrote last, and wrote about it; of a gateway, who is there and what was moved. */
   tails() {
-    return [...new Set(this.#watched)].map(({ name, server }) => ({ name, tail: server.tail() }));
+    return Promise.all([...new Set(this.#watched)].map(async ({ name, server, sessions }) => ({
+      name,
+      tail: [...server.tail(), ...server.about(`-${this.case.number}-`), ...(sessions ? await sessions() : [])],
+    })));
   }
 
   async cleanUp() {

@@ -62,6 +62,16 @@ async function startOnce({ folder, certificates, config }) {
     url: (at = '/mqtt', host = 'localhost') => `wss://${host}:${port}${at}`,
     plainUrl: (at = '/mqtt', host = 'localhost') => `ws://${host}:${plainPort}${at}`,
     metrics: async () => parseMetrics(await (await fetch(`${admin}/metrics`)).text()),
+    /** Who is connected, a line each, or why that can't be told. */
+    sessions: async () => {
+      try {
+        const headers = adminToken ? { authorization: `Bearer ${adminToken}` } : {};
+        const answer = await fetch(`${admin}/sessions`, { headers, signal: AbortSignal.timeout(5000) });
+        return (await answer.json()).sessions.map((session) => JSON.stringify(session));
+      } catch (error) {
+        return [`no sessions are told: ${error}`];
+      }
+    },
     /** SIGTERM: drain, then exit. Its exit code. */
     terminate: async () => (await server.stop({ signal: 'SIGTERM', ms: 20_000 })).code,
     stop: () => (server.end ? server.end : server.stop({ signal: 'SIGKILL' })),

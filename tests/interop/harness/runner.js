@@ -40,7 +40,7 @@ async function performOne(it, makeContext, deadline) {
   } catch (error) {
     failure = error;
   }
-  const tails = failure ? context.tails() : [];
+  const tails = failure ? await context.tails() : [];
   const took = performance.now() - started;
   try {
     await within(30_000, 'cleaning up after this case', context.cleanUp());

@@ -71,6 +71,11 @@ export class Server {
     return this.#lines.slice(-count);
   }
 
+  /** The last lines with `text` in them. */
+  about(text, count = 25) {
+    return this.#lines.filter((line) => line.includes(text)).slice(-count);
+  }
+
   /** The first line, written already or to come, that matches. */
   line(pattern, { ms = 20_000 } = {}) {
     const already = this.#lines.find((line) => pattern.test(line));
