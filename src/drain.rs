@@ -105,13 +105,11 @@ impl Drain {
     /// Ask all work to say goodbye: future work at once, the present in haste. Returns when all are asked.
     pub async fn ask(&self) {
         self.0.tell_who_comes(ASKED);
-        let mut present = self.find(Member::is_at_work).await.into_iter();
-        let mut pace = self.haste();
-        while let Some(turn) = pace.next(&mut present).await {
-            for member in turn {
-                member.tell(ASKED);
-            }
-        }
+        let present = self.find(Member::is_at_work).await;
+        let ask = |member: &Member| {
+            member.tell(ASKED);
+        };
+        self.haste().tell(present, ask, || true).await;
     }
 
     /// Begin a round of goodbyes. The one before it is over.

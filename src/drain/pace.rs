@@ -3,12 +3,12 @@
 //! Whoever is told has work to do, and all that its worker has to do for others waits behind: that is why even
 //! haste goes step by step.
 
-use std::iter::Take;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::SLICE;
+use super::{Member, SLICE};
 
 /// So many are told at once for each worker, among which they are spread, unless the window asks for more. To leave
 /// takes a session some 60 us of its worker (`endurance idle`), so whoever stays waits less than 1 ms.
@@ -51,22 +51,32 @@ impl Pace {
         Self { credit, step, next: now, before: now }
     }
 
-    /// Wait for a step, and give those of `waiting` who have their turn then; they may be none. `None` when
-    /// nobody waits.
-    pub(super) async fn next<'a, I: ExactSizeIterator>(
+    /// `tell` each of these when its turn has come, until all are told or it no longer `goes_on`.
+    pub(super) async fn tell(
         &mut self,
-        waiting: &'a mut I,
-    ) -> Option<Take<&'a mut I>> {
-        if waiting.len() == 0 {
-            return None;
+        work: Vec<Arc<Member>>,
+        tell: impl Fn(&Member),
+        goes_on: impl Fn() -> bool,
+    ) {
+        let mut waiting = work.into_iter();
+        while waiting.len() > 0 {
+            let due = self.step().await;
+            if !goes_on() {
+                return;
+            }
+            waiting.by_ref().take(due).for_each(|member| tell(&member));
         }
+    }
+
+    /// Wait for the next step; how many have their turn then.
+    async fn step(&mut self) -> usize {
         sleep_until(self.next).await;
         let now = Instant::now();
         let passed = now - self.before;
         self.before = now;
         // Steps that were late do not come in a row.
         self.next = (self.next + self.step).max(now + self.step / 2);
-        Some(waiting.take(self.credit.due(passed)))
+        self.credit.due(passed)
     }
 }
 

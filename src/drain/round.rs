@@ -158,22 +158,18 @@ impl Round {
             return;
         }
         self.total.fetch_add(work.len(), Ordering::Relaxed);
-        let mut unasked = work.into_iter();
-        while let Some(turn) = pace.next(&mut unasked).await.filter(|_| !self.is_cancelled()) {
-            for member in turn {
-                member.tell(self.stage());
-                self.asked.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let ask = |member: &Member| {
+            member.tell(self.stage());
+            self.asked.fetch_add(1, Ordering::Relaxed);
+        };
+        pace.tell(work, ask, || !self.is_cancelled()).await;
     }
 
     /// Cut these, until all are cut or the round is cancelled.
     pub(super) async fn cut(&self, left: Vec<Arc<Member>>, pace: &mut Pace) {
-        let mut left = left.into_iter();
-        while let Some(turn) = pace.next(&mut left).await.filter(|_| !self.is_cancelled()) {
-            for member in turn {
-                member.tell(CUT);
-            }
-        }
+        let cut = |member: &Member| {
+            member.tell(CUT);
+        };
+        pace.tell(left, cut, || !self.is_cancelled()).await;
     }
 }

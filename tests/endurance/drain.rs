@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
-use tokio::task::JoinSet;
 
 use super::Options;
 use super::broker::Broker;
 use super::client;
 use super::gateway::{Gateway, pool};
-use super::goodbye::{Goodbye, most_in_a_second};
+use super::goodbye::{hear_all, most_in_a_second};
 use super::process::End;
 use super::report::Report;
 
@@ -24,14 +23,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> Result<()> {
     let drain = format!("[drain]\nwindow = \"{}s\"\ngrace = \"{}s\"\n\n", window.as_secs(), GRACE.as_secs());
     let mut gateway = Gateway::start(options, &format!("{drain}{keys}")).await?;
     let clients = client::gather(&gateway.door, sessions).await?;
-    let mut waiting = JoinSet::new();
-    for (number, mut client) in clients {
-        waiting.spawn(async move {
-            let goodbye = Goodbye::hear(number, &mut client).await;
-            client.follow_close().await;
-            goodbye
-        });
-    }
+    let waiting = hear_all(clients);
 
     let began = Instant::now();
     gateway.signal(Signal::TERM)?;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use super::client::{Client, Heard};
 use super::packet::{Version, kind};
 
@@ -39,6 +41,19 @@ impl Goodbye {
             .then(|| format!("client {number} ({:?}) heard: {}", client.version, said.join(", then ")));
         Self { client: number, at, wrong }
     }
+}
+
+/// Let each of these hear its goodbye, to the end of its stream.
+pub(crate) fn hear_all(clients: Vec<(usize, Client)>) -> JoinSet<Goodbye> {
+    let mut hearing = JoinSet::new();
+    for (number, mut client) in clients {
+        hearing.spawn(async move {
+            let goodbye = Goodbye::hear(number, &mut client).await;
+            client.follow_close().await;
+            goodbye
+        });
+    }
+    hearing
 }
 
 /// The most of these, which are in order, in any second that begins with one.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use http::StatusCode;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Options;
@@ -14,7 +13,7 @@ use super::broker::Broker;
 use super::client::{self, Client};
 use super::crowd::Crowd;
 use super::gateway::{Gateway, pool};
-use super::goodbye::Goodbye;
+use super::goodbye::hear_all;
 use super::report::Report;
 
 /// What is asked of the admin listener. For a ClientID that nobody has each session is looked at.
@@ -127,14 +126,7 @@ async fn send_away(
     window: &str,
     report: &mut Report,
 ) -> Result<String> {
-    let mut leaving = JoinSet::new();
-    for (number, mut client) in silent {
-        leaving.spawn(async move {
-            let goodbye = Goodbye::hear(number, &mut client).await;
-            client.follow_close().await;
-            goodbye
-        });
-    }
+    let leaving = hear_all(silent);
     let (began, cpu) = (Instant::now(), gateway.cpu()?);
     gateway.order(&format!("/drain?upstream=brokers&endpoint=silent&grace=30s&window={window}")).await?;
     let goodbyes = timeout(PATIENCE, leaving.join_all()).await.context("clients wait for their goodbyes")?;
