@@ -141,9 +141,11 @@ async fn it_ends_with_who_asked_and_when_its_time_is_over() {
 
 #[tokio::test]
 async fn a_kick_ends_it_too() {
-    let session = Session::open(Kind::Mqtt, &connect_v5("one", 60), "").await;
+    let mut session = Session::open(Kind::Mqtt, &connect_v5("one", 60), "").await;
     let mut told = Told::begin(&session.gate, "client_id=one").await;
     assert_eq!(ask(&session.gate, "POST", "/kick?client_id=one").await.0, 200);
+    // A client that leaves before it is told has left by itself.
+    assert_eq!(session.client.hear_close().await, Some(1008));
     drop((session.client, session.visit));
     assert_eq!(told.end().await, "kicked");
 }
