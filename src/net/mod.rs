@@ -2,7 +2,6 @@
 
 mod arrival;
 mod body;
-pub mod clock;
 mod outbox;
 mod rest;
 mod socket;

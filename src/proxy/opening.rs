@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::roster::Entry;
 use crate::mqtt::{Connect, FixedHeader};
 use crate::net::Stream;
-use crate::net::clock::timeout_at;
 use crate::tunnel::Ending;
 use crate::websocket::{self, FrameError, FrameHeader, FrameSkim, Opcode, Segment, Side};
 
