@@ -9,7 +9,10 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::task::{Poll, Waker};
 
+use rustix::net::SendFlags;
+
 use super::Wire;
+use super::socket::MORE;
 
 /// One write that may wait, in bytes, as the socket is to have them: to copy more costs as much as it saves.
 const SMALL: usize = 4 * 1024;
@@ -34,6 +37,7 @@ struct Due {
     wire: Wire,
     /// Its bytes.
     range: Range<usize>,
+    flags: SendFlags,
     /// Woken where not all of them are taken.
     writer: Waker,
 }
@@ -60,6 +64,15 @@ pub(super) fn send_now() {
     OUTBOX.with_borrow_mut(|outbox| outbox.iter_mut().for_each(Outbox::send));
 }
 
+/// The same, and whatever waits for `ending` may travel along with its end, which follows at once.
+pub(super) fn send_before_end(ending: &Wire) {
+    OUTBOX.with_borrow_mut(|outbox| {
+        let waits = outbox.iter_mut().flat_map(|outbox| &mut outbox.due);
+        waits.filter(|due| due.wire.is(ending)).for_each(|due| due.flags = MORE);
+    });
+    send_now();
+}
+
 /// Whether `bytes` are taken: then they are sent to `wire` with what others write in this turn, and `writer` is
 /// woken where its socket takes less.
 pub(super) fn take(wire: &Wire, bytes: &[u8], writer: &Waker) -> bool {
@@ -70,7 +83,7 @@ pub(super) fn take(wire: &Wire, bytes: &[u8], writer: &Waker) -> bool {
         }
         let range = outbox.bytes.len()..outbox.bytes.len() + bytes.len();
         outbox.bytes.extend_from_slice(bytes);
-        outbox.due.push(Due { wire: wire.clone(), range, writer: writer.clone() });
+        outbox.due.push(Due { wire: wire.clone(), range, flags: SendFlags::empty(), writer: writer.clone() });
         if outbox.due.len() == MOST {
             outbox.send();
         }
@@ -80,8 +93,8 @@ pub(super) fn take(wire: &Wire, bytes: &[u8], writer: &Waker) -> bool {
 
 impl Outbox {
     fn send(&mut self) {
-        for Due { wire, range, writer } in self.due.drain(..) {
-            wire.send(&self.bytes[range], &writer);
+        for Due { wire, range, flags, writer } in self.due.drain(..) {
+            wire.send(&self.bytes[range], flags, &writer);
         }
         self.bytes.clear();
     }

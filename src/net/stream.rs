@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client;
 
-use super::TlsStream;
+use super::{TlsStream, socket};
 
 /// A connected byte stream. TLS toward brokers is boxed: its state is a kilobyte, and an enum is as large as its
 /// largest variant.
@@ -80,12 +80,27 @@ impl Stream {
         }
     }
 
-    /// As `poll_write`, of what is the last before `poll_shutdown`: TLS toward a client says its goodbye along
-    /// with it, in one system call less.
+    /// Whether the other side has closed it, and a read says so at once, behind what it has sent. Other streams than a
+    /// client's TLS are asked by a read alone.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.has_ended())
+    }
+
+    /// As `poll_write`, of what is followed at once, by more or by `poll_shutdown`: TCP sends both in one segment.
+    pub fn poll_write_more(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => socket::poll_write_more(stream, cx, bytes),
+            stream => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// The same, of what is the last before `poll_shutdown`: TLS toward a client says its goodbye along with it, in
+    /// one system call less.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tls(stream) => stream.poll_write_last(cx, bytes),
-            stream => Pin::new(stream).poll_write(cx, bytes),
+            stream => stream.poll_write_more(cx, bytes),
         }
     }
 }

@@ -101,12 +101,17 @@ impl Wire {
         }
     }
 
+    /// Whether both are the same one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Send what an outbox has, behind all before. Where the socket takes less, `writer` is woken.
-    pub(super) fn send(&self, bytes: &[u8], writer: &Waker) {
+    pub(super) fn send(&self, bytes: &[u8], flags: SendFlags, writer: &Waker) {
         // Whether tokio believes that it takes something is not asked: that lies in a line of its own.
         let sent = match self.behind() {
             Some(_) => Ok(0),
-            None => send(self.socket(), bytes, SendFlags::NOSIGNAL),
+            None => send(self.socket(), bytes, SendFlags::NOSIGNAL | flags),
         };
         if sent != Ok(bytes.len()) {
             self.fall_behind(bytes, sent);
@@ -192,8 +197,9 @@ impl AsyncWrite for Wire {
         self.poll_catch_up(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        outbox::send_before_end(&self);
+        ready!(self.poll_catch_up(cx))?;
         Poll::Ready(match SockRef::from(self.socket()).shutdown(Shutdown::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             shut => shut,

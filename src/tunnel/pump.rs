@@ -140,7 +140,7 @@ impl Pump {
             if self.stage == Stage::Shut {
                 return Poll::Ready(Ok(Progress::Shut));
             }
-            ready!(self.poll_write(cx, sink)).map_err(|_| Fault::Sink)?;
+            ready!(self.poll_write(cx, source, sink)).map_err(|_| Fault::Sink)?;
             match self.stage {
                 Stage::Leaving if self.insert.is_empty() => self.stage = Stage::Finishing,
                 Stage::Parting if self.insert.is_empty() => self.stage = Stage::Discarding,
@@ -273,7 +273,12 @@ impl Pump {
         self.stalled
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Stream,
+        sink: &mut Stream,
+    ) -> Poll<io::Result<()>> {
         loop {
             let Some(window) = &mut self.window else {
                 if self.insert.is_empty() || !self.course.may_insert() {
@@ -284,9 +289,11 @@ impl Pump {
                 continue;
             };
             let is_last = matches!(self.stage, Stage::Finishing | Stage::Leaving) && self.insert.is_empty();
-            let written = match is_last {
-                true => sink.poll_write_last(cx, window.waiting()),
-                false => Pin::new(&mut *sink).poll_write(cx, window.waiting()),
+            let written = match () {
+                () if is_last => sink.poll_write_last(cx, window.waiting()),
+                // The source's end is passed on at once.
+                () if source.has_ended() => sink.poll_write_more(cx, window.waiting()),
+                () => Pin::new(&mut *sink).poll_write(cx, window.waiting()),
             };
             let Poll::Ready(written) = written else {
                 if self.stalled.is_none() {

@@ -125,6 +125,12 @@ impl TlsStream {
         &self.wire
     }
 
+    /// Whether the client has closed its side, and all that came before is taken.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.inbound.ended.is_some() && self.inbound.opened.is_empty()
+    }
+
     /// Write what is the last: where all of it is taken, the goodbye (close_notify; RFC 8446, 6.1) goes along.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_and(cx, bytes, true)
