@@ -94,7 +94,31 @@ pub fn is_passing_accept_error(error: &io::Error) -> bool {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_last_bytes_wait_for_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let sent = poll_fn(|cx| poll_write_more(&socket, cx, b"last")).await.unwrap();
+        assert_eq!(sent, 4);
+
+        // On loopback all that was sent is there.
+        peer.set_nonblocking(true).unwrap();
+        let early = peer.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert_eq!(early, Err(io::ErrorKind::WouldBlock));
+        socket.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"last");
+    }
 
     #[test]
     fn one_lost_probe_ends_nothing() {

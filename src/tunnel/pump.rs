@@ -289,11 +289,13 @@ impl Pump {
                 continue;
             };
             let is_last = matches!(self.stage, Stage::Finishing | Stage::Leaving) && self.insert.is_empty();
-            let written = match () {
-                () if is_last => sink.poll_write_last(cx, window.waiting()),
-                // The source's end is passed on at once.
-                () if source.has_ended() => sink.poll_write_more(cx, window.waiting()),
-                () => Pin::new(&mut *sink).poll_write(cx, window.waiting()),
+            let written = if is_last {
+                sink.poll_write_last(cx, window.waiting())
+            } else if source.has_ended() {
+                // Its end is passed on at once (`resumed`).
+                sink.poll_write_more(cx, window.waiting())
+            } else {
+                Pin::new(&mut *sink).poll_write(cx, window.waiting())
             };
             let Poll::Ready(written) = written else {
                 if self.stalled.is_none() {

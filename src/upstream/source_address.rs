@@ -72,23 +72,12 @@ async fn connect(
     broker: SocketAddr,
     options: SocketOptions,
 ) -> Result<TcpStream, ConnectError> {
-    acknowledge_with_data(&socket);
     let stream = socket.connect(broker).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => ConnectError::SourceAddress(error),
         _ => ConnectError::Broker(error),
     })?;
     options.apply(&stream).map_err(ConnectError::Broker)?;
     Ok(stream)
-}
-
-/// Let the first bytes we send acknowledge the broker's SYN (tcp(7), `TCP_QUICKACK`): we send them at once, and a segment
-/// less is one time less that the broker wakes (`full`).
-fn acknowledge_with_data(socket: &TcpSocket) {
-    // A kernel that does not know the option acknowledges first.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::net::sockopt::set_tcp_quickack(socket, false);
-    #[cfg(not(target_os = "linux"))]
-    let _ = socket;
 }
 
 fn new_socket(like: IpAddr) -> io::Result<TcpSocket> {

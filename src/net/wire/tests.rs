@@ -93,6 +93,22 @@ async fn small_writes_of_one_turn_are_sent_at_its_end() {
     assert_eq!(received(&mut first_peer), b"four", "each turn has its end");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_waits_for_an_end_travels_with_it() {
+    let ((mut leaving, mut its_peer), (mut staying, mut other_peer)) = (pair().await, pair().await);
+    let _sender = open_outbox().await;
+    staying.write_all(b"and ").await.unwrap();
+    leaving.write_all(b"goodbye").await.unwrap();
+    staying.write_all(b"so on").await.unwrap();
+    outbox::send_before_end(&leaving);
+    assert_eq!((received(&mut its_peer), received(&mut other_peer)), (vec![], b"and so on".to_vec()));
+    leaving.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    its_peer.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"goodbye");
+}
+
 #[tokio::test]
 async fn without_an_outbox_they_are_sent_at_once() {
     let (mut wire, mut peer) = pair().await;

@@ -81,15 +81,19 @@ fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], ro
     for scenario in scenarios {
         eprint!("{:>4} s  {}:", start.elapsed().as_secs(), scenario.name());
         let contestants = contestants.iter().filter(|contestant| scenario.concerns(contestant.kind));
+        let rounds = 0..scenario.rounds(rounds);
         if scenario.is_alone() {
-            for contestant in contestants {
-                let mut trial = begin(stage, *scenario, contestant, &mut results);
-                measure(*scenario, &mut trial, &mut results);
+            for round in rounds {
+                let contestants = contestants.clone();
+                for contestant in contestants.filter(|contestant| contestant.kind.takes_part_in(round)) {
+                    let mut trial = begin(stage, *scenario, contestant, &mut results);
+                    measure(*scenario, &mut trial, &mut results);
+                }
             }
         } else {
             let mut trials: Vec<Option<Trial<'_>>> =
                 contestants.map(|it| begin(stage, *scenario, it, &mut results)).collect();
-            for round in 0..scenario.rounds(rounds) {
+            for round in rounds {
                 eprint!(" .");
                 // In another order each time: who comes right behind itself finds its memory in the caches.
                 fastrand::Rng::with_seed(round.into()).shuffle(&mut trials);

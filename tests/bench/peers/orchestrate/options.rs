@@ -20,8 +20,8 @@ pub(super) struct Options {
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]
     pub(super) scenario: Vec<Scenario>,
-    /// How often a contestant is measured in a scenario, by turns, Caddy, Traefik and direct a third of that;
-    /// memory and growth once. Where the budget leaves little it is twice that, where it leaves much half.
+    /// How often a contestant is measured in a scenario, by turns, Caddy, Traefik and direct a sixth of that. Where
+    /// the budget leaves little it is two or four times that, where it leaves much half; memory a sixth, growth once.
     #[arg(long)]
     rounds: Option<u32>,
     /// Of most measurements, twice that where few bursts decide; behind a warm-up of a quarter, and 0.3 at least.

@@ -96,12 +96,15 @@ impl Scenario {
         matches!(self, Self::Everyday | Self::Storm)
     }
 
-    /// How many rounds, where most have so many: more where the budget leaves little, fewer where it leaves much.
+    /// How many rounds, where most have so many: more where the budget leaves little, fewer where it leaves much or
+    /// each takes long.
     pub(super) fn rounds(self, most_have: u32) -> u32 {
         match self {
             Self::FanOut => 4 * most_have,
             Self::Everyday | Self::Load | Self::Bulk256 => 2 * most_have,
             Self::Storm => most_have.div_ceil(2),
+            Self::Memory => most_have.div_ceil(6),
+            Self::Growth => 1,
             _ => most_have,
         }
     }
