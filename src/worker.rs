@@ -11,17 +11,19 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::listener::Accepted;
 use crate::listener::connection::{self, Handed};
+use crate::net::clock::{self, Clock};
 use crate::proxy::{Load, Shared};
 use crate::{net, tunnel};
 
 /// The worker that accepts.
 const ACCEPTING: usize = 0;
 
-/// How often a worker wakes up for nothing.
+/// How often a worker shows that it comes around.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Sockets that a worker is told of at once: what they touch is still in the cache when their sessions' turn comes
@@ -71,7 +73,8 @@ impl Workers {
     /// # Errors
     /// When the process may have no more threads or descriptors.
     pub fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
-        let workers = (0..count.max(1)).map(|index| Worker::start(index, Arc::clone(shared)));
+        let clock = Clock::start()?;
+        let workers = (0..count.max(1)).map(|index| Worker::start(index, Arc::clone(shared), clock.clone()));
         Ok(Self { shared: Arc::clone(shared), workers: workers.collect::<io::Result<_>>()? })
     }
 
@@ -114,7 +117,7 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
+    fn start(index: usize, shared: Arc<Shared>, clock: Clock) -> io::Result<Self> {
         let (inbox, incoming) = mpsc::unbounded_channel();
         let turns = Turns::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -125,12 +128,15 @@ impl Worker {
         let (load, handle, ticked) = (Arc::clone(&served), runtime.handle().clone(), turns.clone());
         let busy_poll = shared.snapshot.load().config.runtime.busy_poll;
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            clock.serve_thread();
             if busy_poll {
                 tunnel::stay_awake();
             }
             runtime.block_on(work(incoming, shared, load, ticked));
             // A resolver or a disk that does not answer must not hold the end.
             runtime.shutdown_timeout(LAST_WORDS);
+            // Nobody waits for it any more.
+            drop(clock);
         })?;
         Ok(Self { inbox, served, turns, runtime: handle, thread: Some(thread) })
     }
@@ -152,12 +158,10 @@ async fn work(
     }
 }
 
-/// Keep the runtime's next timer near. For each deadline that is sooner than all others tokio wakes the worker
-/// up once more, from its own thread: five times while a client connects (`full`). Who watches over us counts
-/// the turns.
+/// Come around, for who watches over us counts the turns.
 async fn tick(turns: Turns) {
     loop {
-        tokio::time::sleep(TICK).await;
+        clock::sleep_until(Instant::now() + TICK).await;
         turns.turn();
     }
 }

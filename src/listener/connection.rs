@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::preamble::{self, PreambleError};
 use super::{Accepted, Listener, Socket};
 use crate::drain::Watch;
+use crate::net::clock::{HttpTimer, sleep_until, timeout_at};
 use crate::net::{Arrival, Stream, TlsFacts};
 use crate::proxy::{self, Arriving, Connection, Load, Rejection, Shared};
 use crate::telemetry::Metrics;
@@ -248,7 +249,7 @@ async fn serve_http(
     let has_arrived = || arrived.load(Ordering::Relaxed);
     let mut http = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(HttpTimer::default())
             // Also how long a kept-alive connection may idle between two requests.
             .header_read_timeout(limits.idle_request_timeout)
             .max_buf_size(limits.max_head_size)
@@ -270,7 +271,7 @@ async fn serve_http(
                     _ => Ok(()),
                 };
             }
-            () = tokio::time::sleep_until(deadline), if !has_arrived() => {
+            () = sleep_until(deadline), if !has_arrived() => {
                 // It may have arrived since the wait began.
                 if !has_arrived() {
                     return Err(Failure::Timeout);

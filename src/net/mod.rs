@@ -2,6 +2,7 @@
 
 mod arrival;
 mod body;
+pub mod clock;
 mod outbox;
 mod rest;
 mod socket;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::roster::Entry;
 use crate::mqtt::{Connect, FixedHeader};
 use crate::net::Stream;
+use crate::net::clock::timeout_at;
 use crate::tunnel::Ending;
 use crate::websocket::{self, FrameError, FrameHeader, FrameSkim, Opcode, Segment, Side};
 

@@ -13,7 +13,7 @@ use hyper::upgrade::Upgraded;
 use hyper_tungstenite::HyperWebsocket;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::account::Account;
@@ -24,6 +24,7 @@ use super::{Arriving, Inner, Rejection};
 use crate::config::Limits;
 use crate::drain::{Asked, Watch, Will};
 use crate::mqtt::{self, Connect, Level, Refusal, Reply};
+use crate::net::clock::{timeout, timeout_at};
 use crate::net::{Arrival, Body, Stream, empty};
 use crate::snapshot::{Snapshot, UpstreamAtWork};
 use crate::telemetry::ErrorChain;

@@ -35,7 +35,7 @@ use self::pump::{Fault, Progress, Pump};
 use self::vigil::Vigil;
 use crate::drain::{Asked, Will};
 use crate::mqtt::{self, Level};
-use crate::net::Stream;
+use crate::net::{Stream, clock};
 use crate::websocket::{self, Opcode, Side};
 
 /// Longer than any session waits for anything.
@@ -125,7 +125,7 @@ impl Tunnel {
             was_refused: ends.was_refused,
             joined: 0,
             patience,
-            timer: Box::pin(tokio::time::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
+            timer: Box::pin(clock::sleep_until(now + patience.idle.unwrap_or(FOR_EVER))),
             deadline: None,
             ending: None,
         }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_micros(30);
 
 /// What a worker may spend on it: this part of the time that goes by. More of it makes `everyday` dearer where the machine
 /// is fast, less of it its p50 higher where it is slow.
-const SHARE: u32 = 50;
+const SHARE: u32 = 40;
 
 /// What it may save up for a burst of messages.
 const MOST_SAVED: Duration = Duration::from_millis(1);
@@ -27,7 +27,7 @@ thread_local! {
 }
 
 /// From now on sessions of this thread stay awake for their brokers' answers, where these are quick. It costs the
-/// thread a fiftieth of its time at most, and a quarter of that where none is.
+/// thread a fortieth of its time at most, and a quarter of that where none is.
 pub fn stay_awake() {
     PURSE.set(Some(Purse { spent_until: Instant::now() }));
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::error::{DialError, Step};
 use super::source_address::ConnectError;
 use super::upgrade::{self, Request};
 use super::{Endpoint, Pool, proxy_protocol};
 use crate::config::{EndpointAddress, Transport};
+use crate::net::clock::timeout_at;
 use crate::net::{Arrival, Stream};
 use crate::tls::Speaks;
 use crate::tunnel::Framing;

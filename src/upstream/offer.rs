@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use crate::mqtt::{Connack, FixedHeader, Level, PacketError, PacketType};
 use crate::net::Stream;
+use crate::net::clock::timeout;
 use crate::tunnel::Framing;
 use crate::websocket::{self, FrameError, FrameSkim, Mask, Opcode, Segment, Side};
 
