@@ -18,6 +18,7 @@ mod stage;
 mod usage;
 mod verdict;
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -91,15 +92,17 @@ fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], ro
                 }
             }
         } else {
-            let mut trials: Vec<Option<Trial<'_>>> =
-                contestants.map(|it| begin(stage, *scenario, it, &mut results)).collect();
-            for round in rounds {
-                eprint!(" .");
-                // In another order each time: who comes right behind itself finds its memory in the caches.
-                fastrand::Rng::with_seed(round.into()).shuffle(&mut trials);
-                for trial in &mut trials {
-                    if trial.as_ref().is_some_and(|it| it.contestant.kind.takes_part_in(round)) {
-                        measure(*scenario, trial, &mut results);
+            for rounds in parts(rounds, scenario.starts()) {
+                let mut trials: Vec<Option<Trial<'_>>> =
+                    contestants.clone().map(|it| begin(stage, *scenario, it, &mut results)).collect();
+                for round in rounds {
+                    eprint!(" .");
+                    // In another order each time: who comes right behind itself finds its memory in the caches.
+                    fastrand::Rng::with_seed(round.into()).shuffle(&mut trials);
+                    for trial in &mut trials {
+                        if trial.as_ref().is_some_and(|it| it.contestant.kind.takes_part_in(round)) {
+                            measure(*scenario, trial, &mut results);
+                        }
                     }
                 }
             }
@@ -108,6 +111,13 @@ fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], ro
     }
     eprintln!("{:>4} s  done", start.elapsed().as_secs());
     results
+}
+
+/// The rounds in so many parts, none of them empty.
+fn parts(rounds: Range<u32>, count: u32) -> impl Iterator<Item = Range<u32>> {
+    let end = rounds.end;
+    let length = rounds.end.div_ceil(count);
+    rounds.step_by(length as usize).map(move |first| first..end.min(first + length))
 }
 
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]

@@ -109,6 +109,12 @@ impl Scenario {
         }
     }
 
+    /// How often all contestants are started anew between rounds: what large messages cost depends on where a process
+    /// happens to have its memory, and stays so.
+    pub(super) fn starts(self) -> u32 {
+        if self == Self::Bulk256 { 6 } else { 1 }
+    }
+
     /// How long a measurement takes, in seconds, where most take so long: longer where a few bursts, or where large
     /// messages happen to wait, decide what it gives.
     pub(super) fn seconds(self, most_take: f64) -> f64 {
