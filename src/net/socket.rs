@@ -120,6 +120,22 @@ mod tests {
         assert_eq!(all, b"last");
     }
 
+    #[tokio::test]
+    async fn what_a_full_socket_took_arrives_without_an_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut sent = 0;
+        loop {
+            let written = poll_fn(|cx| Poll::Ready(poll_write_more(&socket, cx, &[7; 50_001]))).await;
+            let Poll::Ready(written) = written else { break };
+            sent += written.unwrap();
+            assert!(sent < 64 << 20, "it takes everything");
+        }
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        peer.read_exact(&mut vec![0; sent]).unwrap();
+    }
+
     #[test]
     fn one_lost_probe_ends_nothing() {
         let seconds = Duration::from_secs;

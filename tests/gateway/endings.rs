@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use brokergate::websocket::{Mask, Opcode, close_frame, frame};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
 
@@ -429,6 +430,40 @@ async fn pings_are_answered_by_the_broker_or_by_us() {
 }
 
 #[tokio::test]
+async fn who_leaves_right_behind_its_last_words_loses_none() {
+    const MESSAGES: usize = 60;
+    for kind in KINDS {
+        let broker = Broker::listen().await;
+        let gate = Gate::start(&simple(&[broker.endpoint(kind)], "")).await;
+        let mut client = Client::of(&gate, true).await;
+        let connect = connect_v3("one", 60);
+        client.say(&connect).await;
+        let mut visit = broker.visit(kind).await;
+        visit.welcome(&connect).await;
+        client.hear_mqtt(4).await;
+
+        // Its kernel takes little at once, so most of it waits in the gateway's.
+        SockRef::from(&*visit.stream()).set_recv_buffer_size(64 * 1024).unwrap();
+        let packet = publish(4, 60_000);
+        let mask = Some(Mask::new([1, 2, 3, 4]));
+        let message = frame(Opcode::Binary, &packet, mask);
+        let words = [message.repeat(MESSAGES), frame(Opcode::Binary, &DISCONNECT, mask)].concat();
+        let leaves = async {
+            client.say_raw(&words).await;
+            within("its leave", client.wire().shutdown()).await.unwrap();
+        };
+        let ((), heard) = tokio::join!(leaves, visit.hear_all());
+        assert!(
+            heard == [packet.repeat(MESSAGES), DISCONNECT.to_vec()].concat(),
+            "{kind:?}: {}",
+            heard.len()
+        );
+        visit.finish().await;
+        gate.ended("client_closed", "client").await;
+    }
+}
+
+#[tokio::test]
 async fn the_last_words_of_a_client_reach_a_slow_broker() {
     // A Unix socket's buffer has one size, so that the same bytes fill it each time.
     let folder = tempfile::tempdir().unwrap();
@@ -483,7 +518,7 @@ async fn pongs_to_a_client_that_does_not_read_are_never_torn() {
     let broker = Broker::listen().await;
     let gate = Gate::start(&simple(&[broker.mqtt()], "")).await;
     let socket = tokio::net::TcpSocket::new_v6().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
     let stream = socket.connect(gate.tls()).await.unwrap();
     let wire = secure(stream, CERTIFICATES.client()).await;
     let (mut client, _) = Client::over(Box::new(wire), "ws://localhost/mqtt", &[]).await.unwrap();
