@@ -37,7 +37,6 @@ struct Due {
     wire: Wire,
     /// Its bytes.
     range: Range<usize>,
-    flags: SendFlags,
     /// Woken where not all of them are taken.
     writer: Waker,
 }
@@ -66,11 +65,8 @@ pub(super) fn send_now() {
 
 /// The same, and whatever waits for `ending` may travel along with its end, which follows at once.
 pub(super) fn send_before_end(ending: &Wire) {
-    OUTBOX.with_borrow_mut(|outbox| {
-        let waits = outbox.iter_mut().flat_map(|outbox| &mut outbox.due);
-        waits.filter(|due| due.wire.is(ending)).for_each(|due| due.flags = MORE);
-    });
-    send_now();
+    let flags = |wire: &Wire| if wire.is(ending) { MORE } else { SendFlags::empty() };
+    OUTBOX.with_borrow_mut(|outbox| outbox.iter_mut().for_each(|outbox| outbox.send_with(flags)));
 }
 
 /// Whether `bytes` are taken: then they are sent to `wire` with what others write in this turn, and `writer` is
@@ -83,7 +79,7 @@ pub(super) fn take(wire: &Wire, bytes: &[u8], writer: &Waker) -> bool {
         }
         let range = outbox.bytes.len()..outbox.bytes.len() + bytes.len();
         outbox.bytes.extend_from_slice(bytes);
-        outbox.due.push(Due { wire: wire.clone(), range, flags: SendFlags::empty(), writer: writer.clone() });
+        outbox.due.push(Due { wire: wire.clone(), range, writer: writer.clone() });
         if outbox.due.len() == MOST {
             outbox.send();
         }
@@ -93,8 +89,12 @@ pub(super) fn take(wire: &Wire, bytes: &[u8], writer: &Waker) -> bool {
 
 impl Outbox {
     fn send(&mut self) {
-        for Due { wire, range, flags, writer } in self.due.drain(..) {
-            wire.send(&self.bytes[range], flags, &writer);
+        self.send_with(|_| SendFlags::empty());
+    }
+
+    fn send_with(&mut self, flags: impl Fn(&Wire) -> SendFlags) {
+        for Due { wire, range, writer } in self.due.drain(..) {
+            wire.send(&self.bytes[range], flags(&wire), &writer);
         }
         self.bytes.clear();
     }

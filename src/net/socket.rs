@@ -60,15 +60,16 @@ pub(super) const MORE: SendFlags = SendFlags::MORE;
 #[cfg(not(target_os = "linux"))]
 pub(super) const MORE: SendFlags = SendFlags::empty();
 
-/// As `poll_write`, where more follows at once.
-pub(super) fn poll_write_more(
+/// As `poll_write`, with flags as send(2) has them.
+pub(super) fn poll_send(
     socket: &TcpStream,
     cx: &mut Context<'_>,
     bytes: &[u8],
+    flags: SendFlags,
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_write_ready(cx))?;
-        let sent = || Ok(send(socket, bytes, SendFlags::NOSIGNAL | MORE)?);
+        let sent = || Ok(send(socket, bytes, SendFlags::NOSIGNAL | flags)?);
         match socket.try_io(Interest::WRITABLE, sent) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             sent => return Poll::Ready(sent),
@@ -92,7 +93,8 @@ pub fn is_passing_accept_error(error: &io::Error) -> bool {
     )
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::future::poll_fn;
     use std::io::Read;
@@ -102,12 +104,16 @@ mod tests {
 
     use super::*;
 
+    async fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().await.unwrap().0, peer)
+    }
+
     #[tokio::test]
     async fn the_last_bytes_wait_for_the_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let sent = poll_fn(|cx| poll_write_more(&socket, cx, b"last")).await.unwrap();
+        let (mut socket, mut peer) = pair().await;
+        let sent = poll_fn(|cx| poll_send(&socket, cx, b"last", MORE)).await.unwrap();
         assert_eq!(sent, 4);
 
         // On loopback all that was sent is there.
@@ -122,12 +128,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_full_socket_took_arrives_without_an_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (socket, _) = listener.accept().await.unwrap();
+        let (socket, mut peer) = pair().await;
         let mut sent = 0;
         loop {
-            let written = poll_fn(|cx| Poll::Ready(poll_write_more(&socket, cx, &[7; 50_001]))).await;
+            let written = poll_fn(|cx| Poll::Ready(poll_send(&socket, cx, &[7; 50_001], MORE))).await;
             let Poll::Ready(written) = written else { break };
             sent += written.unwrap();
             assert!(sent < 64 << 20, "it takes everything");

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client;
 
-use super::{TlsStream, socket};
+use super::TlsStream;
+use super::socket::{self, MORE};
 
 /// A connected byte stream. TLS toward brokers is boxed: its state is a kilobyte, and an enum is as large as its
 /// largest variant.
@@ -90,7 +91,7 @@ impl Stream {
     /// As `poll_write`, of what is followed at once, by more or by `poll_shutdown`: TCP sends both in one segment.
     pub fn poll_write_more(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => socket::poll_write_more(stream, cx, bytes),
+            Self::Tcp(stream) => socket::poll_send(stream, cx, bytes, MORE),
             stream => Pin::new(stream).poll_write(cx, bytes),
         }
     }

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Rest, outbox};
+use super::{Rest, outbox, socket};
 
 /// A connected TCP socket. What is written counts as taken while it waits in the thread's outbox; what the socket does
 /// not take then is kept, and goes before all else. Clones are the same one.
@@ -136,13 +136,7 @@ impl Wire {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.socket().poll_write_ready(cx))?;
-            match self.socket().try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
+        socket::poll_send(self.socket(), cx, bytes, SendFlags::empty())
     }
 
     /// One `recv`, as tokio's own, which wants the socket for itself: less than there is room for is all there is, and

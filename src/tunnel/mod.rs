@@ -13,6 +13,7 @@ mod pump;
 mod tap;
 mod traffic;
 mod vigil;
+mod window;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::buffer::{self, Buffer};
 use super::course::{Boundary, Course, Violation};
 use super::ledger::Ledger;
+use super::window::Window;
 use crate::mqtt::PacketStart;
 use crate::net::{Rest, Stream};
 
@@ -19,25 +20,6 @@ const ROOM: usize = 16 * 1024;
 
 /// Reads of one direction before other sessions have their turn: half a millisecond's work at most.
 const READS_A_TURN: usize = 8;
-
-/// A window of bytes that wait to be written: read and followed, or our own.
-#[derive(Debug)]
-struct Window {
-    buffer: Buffer,
-    start: usize,
-    end: usize,
-}
-
-impl Window {
-    /// Bytes that may wait for long: our own, a control frame or two, or what a stalled sink did not take.
-    fn of(bytes: &[u8]) -> Self {
-        Self { buffer: Buffer::keep(bytes), start: 0, end: bytes.len() }
-    }
-
-    fn waiting(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-}
 
 /// How far a direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,8 +293,7 @@ impl Pump {
             }
             self.stalled = None;
             self.unflushed = true;
-            window.start += written;
-            if window.start == window.end {
+            if window.advance(written) {
                 self.window = None;
             }
         }
@@ -380,7 +361,7 @@ impl Pump {
         };
         let ready = ready.map_err(Fault::Violation)?;
         if !ready.is_empty() {
-            self.window = Some(Window { buffer, start: ready.start, end: ready.end });
+            self.window = Some(Window::new(buffer, ready));
         }
         if self.finishes_at_close {
             self.finish_at_close();

@@ -82,9 +82,9 @@ fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], ro
     for scenario in scenarios {
         eprint!("{:>4} s  {}:", start.elapsed().as_secs(), scenario.name());
         let contestants = contestants.iter().filter(|contestant| scenario.concerns(contestant.kind));
-        let rounds = 0..scenario.rounds(rounds);
+        let rounds = scenario.rounds(rounds);
         if scenario.is_alone() {
-            for round in rounds {
+            for round in 0..rounds {
                 let contestants = contestants.clone();
                 for contestant in contestants.filter(|contestant| contestant.kind.takes_part_in(round)) {
                     let mut trial = begin(stage, *scenario, contestant, &mut results);
@@ -113,11 +113,10 @@ fn compete(stage: &Stage, scenarios: &[Scenario], contestants: &[Contestant], ro
     results
 }
 
-/// The rounds in so many parts, none of them empty.
-fn parts(rounds: Range<u32>, count: u32) -> impl Iterator<Item = Range<u32>> {
-    let end = rounds.end;
-    let length = rounds.end.div_ceil(count);
-    rounds.step_by(length as usize).map(move |first| first..end.min(first + length))
+/// The rounds in so many parts at most, none of them empty.
+fn parts(rounds: u32, count: u32) -> impl Iterator<Item = Range<u32>> {
+    let length = rounds.div_ceil(count);
+    (0..rounds).step_by(length as usize).map(move |first| first..rounds.min(first + length))
 }
 
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]
