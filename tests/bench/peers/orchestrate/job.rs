@@ -14,13 +14,13 @@ const MANY: u64 = 60;
 /// How far a share may be from what is due.
 const TOLERANCE: f64 = 0.05;
 
-/// Sees from the clients' `connected` and the brokers' `stats` that all sessions stand, over TLS 1.3, spread
+/// Sees from the clients' `connected` and the brokers' `stats` that all `sessions` stand, over TLS 1.3, spread
 /// by weight, with the client's address told. Returns what was negotiated.
-pub(super) fn check(kind: Kind, connected: &Value, stats: &Value) -> Result<String> {
-    let sessions =
-        connected["sessions"].as_u64().context("the clients do not say how many sessions stand")?;
+pub(super) fn check(kind: Kind, sessions: u64, connected: &Value, stats: &Value) -> Result<String> {
+    let held = connected["sessions"].as_u64().context("the clients do not say how many sessions stand")?;
     let failed = connected["failed"].as_u64().unwrap_or(0);
     ensure!(failed == 0, "{failed} sessions did not come to be: {}", connected["first_failure"]);
+    ensure!(held == sessions, "{held} sessions stand instead of {sessions}");
     let arrived = stats["connections"].as_u64().unwrap_or(0);
     ensure!(arrived == sessions, "{sessions} sessions stand, but {arrived} at the brokers");
     ensure!(stats["faults"].as_u64() == Some(0), "a broker did not understand: {}", stats["last_fault"]);

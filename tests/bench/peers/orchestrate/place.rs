@@ -104,6 +104,7 @@ impl Place {
             .replace("@BUFFER@", &(buffers.unwrap_or(0) * 1024).to_string())
             .replace("@SESSIONS@", &one.to_string())
             .replace("@SOCKETS@", &two.to_string())
+            .replace("@SLOTS@", &(two + two / 15 + 1).to_string())
             .replace("@SCHEME@", scheme)
             .replace("@PATH@", path);
         for (number, broker) in brokers.iter().enumerate() {

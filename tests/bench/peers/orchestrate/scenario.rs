@@ -10,7 +10,7 @@ use super::figure::Figure;
 use super::results::Sample;
 use super::stage::Trial;
 
-/// See [`Scenario::story`].
+/// What is measured together. See [`Scenario::measure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Scenario {
     Memory,
@@ -242,10 +242,10 @@ fn growth(trial: &mut Trial<'_>) -> Result<Vec<Sample>> {
         if target == held {
             break;
         }
-        trial.connect(target - held, ARRIVING)?;
+        trial.connect(target, ARRIVING)?;
         let now = trial.settled_memory()? as f64;
         samples.push(Sample::held(Figure::HeldTotal, target, now / MIB));
-        // The first step bears what any sessions bring with them; the next fills what memory it left.
+        // The first step bears what any sessions bring with them.
         if held > 0 {
             let each = (now - memory) / KIB / (target - held) as f64;
             samples.push(Sample::held(Figure::HeldMemory, target, each));

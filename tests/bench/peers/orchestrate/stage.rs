@@ -132,11 +132,11 @@ impl Trial<'_> {
         self.ask("close", "closed")
     }
 
-    /// Opens so many sessions more, of the first clients, and sees whether the proxy does its job for them.
+    /// Has the first clients hold so many sessions, and sees whether the proxy does its job for them.
     pub(super) fn connect(&mut self, sessions: u64, at_once: u64) -> Result<()> {
         let answer = self.clients[0].ask(&format!("connect {sessions} {at_once}"), "connected", PATIENCE)?;
         let stats = self.broker.ask("stats", "stats", PATIENCE)?;
-        self.tls = job::check(self.contestant.kind, &answer, &stats)?;
+        self.tls = job::check(self.contestant.kind, sessions, &answer, &stats)?;
         Ok(())
     }
 

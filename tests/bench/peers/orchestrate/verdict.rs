@@ -61,10 +61,8 @@ pub(super) fn verdicts(results: &Results, contestants: &[Contestant]) -> Vec<Ver
             compare(results, (*row, &ours.name), (*row, &best), (budget.must, budget.aim))
         };
         verdicts.extend(budgeted.iter().filter_map(peers));
-        let held = [(Figure::HeldMemory, 1), (Figure::HeldCpu, 0)];
-        verdicts.extend(
-            held.into_iter().filter_map(|(figure, first)| growth(results, &rows, &ours.name, figure, first)),
-        );
+        let held = [Figure::HeldMemory, Figure::HeldCpu];
+        verdicts.extend(held.into_iter().filter_map(|figure| growth(results, &rows, &ours.name, figure)));
     }
     for tcp in contestants.iter().filter(|contestant| contestant.kind == Kind::BrokergateTcp) {
         let Some(websocket) = tcp.name.strip_suffix("-tcp") else { continue };
@@ -113,10 +111,9 @@ fn compare(
     })
 }
 
-/// The most sessions held against the fewest that count. Of memory the first step does not: those sessions fill
-/// what the process holds already.
-fn growth(results: &Results, rows: &[Row], name: &str, figure: Figure, first: usize) -> Option<Verdict> {
+/// The most sessions held against the fewest.
+fn growth(results: &Results, rows: &[Row], name: &str, figure: Figure) -> Option<Verdict> {
     let mut rows = rows.iter().filter(|row| row.figure == figure);
-    let (first, last) = (*rows.nth(first)?, *rows.next_back()?);
+    let (first, last) = (*rows.next()?, *rows.next_back()?);
     compare(results, (last, name), (first, name), bounds(GROWTH))
 }
