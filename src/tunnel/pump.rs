@@ -280,11 +280,9 @@ impl Pump {
                 Pin::new(&mut *sink).poll_write(cx, window.waiting())
             };
             let Poll::Ready(written) = written else {
-                if self.stalled.is_none() {
-                    self.stalled = Some(Instant::now());
-                    self.room = ROOM;
-                    *window = Window::of(window.waiting());
-                }
+                self.stalled.get_or_insert_with(Instant::now);
+                self.room = ROOM;
+                window.shrink();
                 return Poll::Pending;
             };
             let written = written?;

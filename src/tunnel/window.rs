@@ -27,6 +27,13 @@ impl Window {
         &self.buffer[self.start..self.end]
     }
 
+    /// Hold no more memory than what waits needs: that may be for long. Where all of the buffer waits nothing is copied.
+    pub(super) fn shrink(&mut self) {
+        if self.waiting().len() < self.buffer.len() {
+            *self = Self::of(self.waiting());
+        }
+    }
+
     /// The first `count` bytes of what waits are written. Returns whether that was all.
     pub(super) fn advance(&mut self, count: usize) -> bool {
         self.start += count;

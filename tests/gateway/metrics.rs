@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::harness::{
     Broker, CERTIFICATES, Client, Crew, Gate, Kind, Message, connect_v3, connect_v5, publish, raw, secure,
@@ -229,4 +229,32 @@ async fn what_waits_for_a_slow_client_is_shown() {
     drop(client);
     gate.idle().await;
     until("the copy to be gone", || brokergate::tunnel::Held::look().waiting == 0).await;
+}
+
+/// Where TLS has taken what the socket does not, what comes next waits in a copy of its size, not in a lent buffer.
+#[tokio::test]
+async fn what_waits_behind_tls_holds_no_lent_buffer() {
+    let broker = Broker::listen().await;
+    let gate = Gate::start(&simple(&[broker.mqtt()], "")).await;
+    let mut client = Client::tls(gate.tls()).await;
+    let connect = connect_v3("slow", 0);
+    client.say(&connect).await;
+    let mut visit = broker.visit(Kind::Mqtt).await;
+    visit.welcome(&connect).await;
+    client.hear().await;
+    // One message at a time, so that the gateway asks in vain for more before the next: whatever it holds then waits
+    // for the client alone.
+    let message = publish(4, 16_000);
+    let saying = tokio::spawn(async move {
+        for _ in 0..4096 {
+            visit.say(&message).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        visit
+    });
+    until("a copy", || brokergate::tunnel::Held::look().waiting == 1).await;
+    assert!(brokergate::tunnel::Held::look().waiting_bytes <= 20_000);
+    saying.abort();
+    drop(client);
+    gate.idle().await;
 }
