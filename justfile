@@ -44,7 +44,7 @@ bench-accept *WORDS:
 deploy:
     deploy/check
 
-# The gateway beside nginx, HAProxy, Caddy and Traefik; `--quick` in two minutes, `--help` for more
+# The gateway beside nginx, HAProxy, Caddy and Traefik; `--quick` in three minutes, `--help` for more
 bench-peers *ARGUMENTS:
     tests/bench/run {{ ARGUMENTS }}
 
