@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
 
 use super::harness::{
-    Broker, CERTIFICATES, Client, Gate, KINDS, Kind, Message, Session, connect_v3, connect_v5, log, publish,
-    secure, simple, until, within,
+    Broker, CERTIFICATES, Client, Gate, KINDS, Kind, Message, Session, accepted, connect_v3, connect_v5, log,
+    publish, secure, simple, until, within,
 };
 
 const DISCONNECT: [u8; 2] = [0xE0, 0];
@@ -433,14 +433,9 @@ async fn pings_are_answered_by_the_broker_or_by_us() {
 async fn who_leaves_right_behind_its_last_words_loses_none() {
     const MESSAGES: usize = 60;
     for kind in KINDS {
-        let broker = Broker::listen().await;
-        let gate = Gate::start(&simple(&[broker.endpoint(kind)], "")).await;
-        let mut client = Client::of(&gate, true).await;
         let connect = connect_v3("one", 60);
-        client.say(&connect).await;
-        let mut visit = broker.visit(kind).await;
-        visit.welcome(&connect).await;
-        client.hear_mqtt(4).await;
+        let Session { gate, mut client, mut visit, .. } =
+            Session::open_by(kind, true, &connect, accepted(&connect), "").await;
 
         // Its kernel takes little at once, so most of it waits in the gateway's.
         SockRef::from(&*visit.stream()).set_recv_buffer_size(64 * 1024).unwrap();

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use brokergate::tunnel::Held;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::harness::{
-    Broker, CERTIFICATES, Client, Crew, Gate, Kind, Message, connect_v3, connect_v5, publish, raw, secure,
-    simple, until, within,
+    Broker, CERTIFICATES, Client, Crew, Gate, Kind, Message, Session, accepted, connect_v3, connect_v5,
+    publish, raw, secure, simple, until, within,
 };
 
 async fn page(gate: &Gate) -> String {
@@ -228,33 +229,30 @@ async fn what_waits_for_a_slow_client_is_shown() {
     saying.abort();
     drop(client);
     gate.idle().await;
-    until("the copy to be gone", || brokergate::tunnel::Held::look().waiting == 0).await;
+    until("the copy to be gone", || Held::look().waiting == 0).await;
 }
 
 /// Where TLS has taken what the socket does not, what comes next waits in a copy of its size, not in a lent buffer.
 #[tokio::test]
 async fn what_waits_behind_tls_holds_no_lent_buffer() {
-    let broker = Broker::listen().await;
-    let gate = Gate::start(&simple(&[broker.mqtt()], "")).await;
-    let mut client = Client::tls(gate.tls()).await;
     let connect = connect_v3("slow", 0);
-    client.say(&connect).await;
-    let mut visit = broker.visit(Kind::Mqtt).await;
-    visit.welcome(&connect).await;
-    client.hear().await;
-    // One message at a time, so that the gateway asks in vain for more before the next: whatever it holds then waits
-    // for the client alone.
+    let Session { gate, client, mut visit, .. } =
+        Session::open_by(Kind::Mqtt, true, &connect, accepted(&connect), "").await;
+    let bytes = "brokergate_bytes_total{direction=\"down\"}";
+    let mut taken = value(&page(&gate).await, bytes).unwrap();
+    // The next message comes when the gateway has taken the one before and has nothing else to read, until it holds
+    // one for which TLS has no room.
     let message = publish(4, 16_000);
-    let saying = tokio::spawn(async move {
-        for _ in 0..4096 {
-            visit.say(&message).await;
-            sleep(Duration::from_millis(1)).await;
-        }
-        visit
-    });
-    until("a copy", || brokergate::tunnel::Held::look().waiting == 1).await;
-    assert!(brokergate::tunnel::Held::look().waiting_bytes <= 20_000);
-    saying.abort();
-    drop(client);
+    while Held::look().waiting == 0 {
+        visit.say(&message).await;
+        taken += message.len() as f64;
+        within("to take it", async {
+            while value(&page(&gate).await, bytes).unwrap() < taken && Held::look().waiting == 0 {}
+        })
+        .await;
+        assert!(taken < 64e6, "it takes everything");
+    }
+    assert!(Held::look().waiting_bytes <= 20_000);
+    drop((client, visit));
     gate.idle().await;
 }
