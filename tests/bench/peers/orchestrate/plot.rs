@@ -78,8 +78,8 @@ fn panel(body: &mut String, results: &Results, contestants: &[&Contestant], row:
 
 /// Memory of the process over the number of sessions held, both axes logarithmic.
 pub(super) fn memory(results: &Results, contestants: &[Contestant]) -> String {
-    let (width, height) = (2.0 * PANEL + 20.0, 320.0);
-    let (left, right, top, bottom) = (50.0, 120.0, 30.0, 30.0);
+    let (width, height) = (900.0, 320.0);
+    let (left, right, top, bottom) = (50.0, 140.0, 30.0, 30.0);
     let rows: Vec<Row> = results.rows().into_iter().filter(|row| row.figure == Figure::HeldTotal).collect();
     let lines: Vec<(&Contestant, Vec<(f64, f64)>)> = contestants
         .iter()
